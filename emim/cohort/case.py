@@ -1,0 +1,65 @@
+"""A cohort: subjects, the image file of each modality, and optionally a label file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from emim.errors import EmimError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination of one subject.
+
+    Attributes:
+        id: unique within the cohort; names output files.
+        subject: who was examined; cases of one subject never fall on both sides of a split.
+        images: modality name to absolute file path; a modality that is missing has no entry.
+        label: path of the label map, or None.
+    """
+
+    id: str
+    subject: str
+    images: dict[str, str]
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The usable cases, in order of their id, and the modalities in the order networks see them."""
+
+    modalities: tuple[str, ...]
+    cases: tuple[Case, ...] = field(default_factory=tuple)
+
+    def labelled(self) -> tuple[Case, ...]:
+        return tuple(c for c in self.cases if c.label)
+
+    def select(self, ids: list[str] | tuple[str, ...]) -> Cohort:
+        """The cohort of the named cases, in the order given.
+
+        Raises:
+            EmimError: when an id is not in the cohort.
+        """
+        by_id = {c.id: c for c in self.cases}
+        for i in ids:
+            if i not in by_id:
+                raise EmimError(
+                    f"There is no usable case {i!r} in the cohort.",
+                    hint="`emim scan` lists the cases, and those left out with the reason.",
+                )
+        return Cohort(self.modalities, tuple(by_id[i] for i in ids))
+
+    def without(self, ids: list[str] | tuple[str, ...]) -> Cohort:
+        return Cohort(self.modalities, tuple(c for c in self.cases if c.id not in set(ids)))
+
+    def to_dict(self) -> dict:
+        return {"modalities": list(self.modalities), "cases": [asdict(c) for c in self.cases]}
+
+    @staticmethod
+    def from_dict(data: dict) -> Cohort:
+        return Cohort(tuple(data["modalities"]), tuple(Case(**c) for c in data["cases"]))
+
+    def save(self, file: str | Path) -> None:
+        Path(file).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")

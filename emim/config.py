@@ -1,0 +1,281 @@
+"""Every setting of a run, as plain data that goes to and from JSON.
+
+A run folder's ``config.json`` is one of these dataclasses with ``version`` and ``command`` beside it.
+Presets change several settings at once; whatever is given explicitly wins over the preset.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from emim.errors import EmimError
+
+CONFIG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How a case is brought to one grid; a model package carries it, so inference repeats it exactly.
+
+    Attributes:
+        spacing: mm along (left-right, anterior-posterior, head-foot); None: the median of the cohort.
+        reference: modality whose grid the others are resampled to; None: the first one present.
+        clip: z-scores beyond this many standard deviations are clipped.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    reference: str | None = None
+    clip: float = 5.0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """MONAI's residual-encoder U-Net (SegResNetDS).
+
+    Attributes:
+        filters: channels of the first level; each level doubles them.
+        blocks: residual blocks per encoder level; its length is the number of levels.
+    """
+
+    filters: int = 32
+    blocks: tuple[int, ...] = (1, 2, 2, 4, 4)
+
+    @property
+    def divisor(self) -> int:
+        """Every side of the input must be a multiple of this."""
+        return 2 ** (len(self.blocks) - 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each pyramid level, finest first."""
+        return tuple(self.filters * 2**i for i in range(len(self.blocks)))
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which voxels are hidden. See :mod:`emim.masking.patterns`.
+
+    Attributes:
+        pattern: hybrid, random, modal, position, patch or none.
+        ratio: share of all (modality, unit) pairs that is hidden, on average.
+        unit: side of a mask unit in voxels.
+        position_share: hybrid only: the part of the units left by the modal mask that is to be
+            hidden and that the position mask takes; the patch mask takes the rest.
+        max_dropped: hybrid and modal: how many modalities are hidden whole, drawn from 1 to this.
+    """
+
+    pattern: str = "hybrid"
+    ratio: float = 0.75
+    unit: int = 16
+    position_share: float = 0.5
+    max_dropped: int = 1
+
+
+@dataclass(frozen=True)
+class RegulariserConfig:
+    """What keeps features from collapsing into few dimensions. See :mod:`emim.objectives`.
+
+    Attributes:
+        name: barlow, vicreg, uniformity or none.
+        weight: beta, the weight of the whole term after its warm-up.
+        warmup: share of all steps over which beta rises linearly from 0.
+        levels: pyramid levels it acts on, finest = 0; None: all but the finest.
+        width: output width of the projector (barlow and vicreg).
+        cells: features are pooled to a grid of this many cells a side.
+    """
+
+    name: str = "barlow"
+    weight: float = 0.1
+    warmup: float = 0.1
+    levels: tuple[int, ...] | None = None
+    width: int = 512
+    cells: int = 4
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What pre-training and fine-tuning share.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: samples per step.
+        crop: side of the cubic crop in voxels.
+        learning_rate, weight_decay, warmup, grad_clip: AdamW with linear warm-up (share of all
+            steps) and cosine decay; the gradient's norm is clipped.
+        validate_every: steps between validations; None: twenty times a run.
+        checkpoint_every: seconds between checkpoints.
+        seed: fixes every random choice.
+        device: auto, cpu, cuda, cuda:1, mps …
+        workers: processes that load crops; None: chosen from the machine.
+        validation: ids of validation cases; None: ``validation_share`` of the subjects, at random.
+    """
+
+    steps: int = 20_000
+    batch: int = 2
+    crop: int = 96
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    grad_clip: float = 1.0
+    validate_every: int | None = None
+    checkpoint_every: float = 120.0
+    seed: int = 0
+    device: str = "auto"
+    workers: int | None = None
+    validation: tuple[str, ...] | None = None
+    validation_share: float = 0.15
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All of ``emim pretrain``. ``loss`` is l2 or l1; ``normalise_targets`` standardises each unit."""
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: str = "l2"
+    normalise_targets: bool = False
+    backbone: str = "resunet"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure to segment.
+
+    Attributes:
+        name: shown to the user.
+        values: label values of the training label map that belong to it.
+        output: value painted into the result's label map.
+        color: red, green, blue from 0 to 255.
+        terminology: Slicer terminology string, or None.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    output: int
+    color: tuple[int, int, int]
+    terminology: str | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All of ``emim finetune``.
+
+    Attributes:
+        structures: what to segment, larger ones first where they overlap; empty: each label value.
+        overlapping: structures are regions that may overlap (sigmoid); else exclusive (softmax).
+        foreground_share: share of crops centred on a labelled voxel.
+        modality_dropout: chance that a training sample loses one or more of its modalities.
+        scratch_learning_rate_factor: a scratch run learns at ``train.learning_rate`` times this;
+            the recipe starts from pre-trained weights at a tenth of the rate for scratch.
+    """
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    structures: tuple[Structure, ...] = ()
+    overlapping: bool = False
+    foreground_share: float = 0.66
+    modality_dropout: float = 0.3
+    scratch_learning_rate_factor: float = 10.0
+
+
+# Sized by what the machine can do in an evening: a CPU, one small GPU, one large GPU.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "network": {"filters": 12, "blocks": (1, 2, 2, 2)},
+        "mask": {"unit": 8},
+        "train": {"crop": 48, "steps": 1000},
+    },
+    "base": {"network": {"filters": 32, "blocks": (1, 2, 2, 4, 4)}, "train": {"crop": 96}},
+    "large": {
+        "network": {"filters": 48, "blocks": (1, 3, 4, 6, 6)},
+        "train": {"crop": 128, "steps": 100_000},
+    },
+}
+
+
+def with_preset(config: Any, preset: str) -> Any:
+    """``config`` (a default one) with the settings of ``preset`` that it has."""
+    if preset not in PRESETS:
+        raise EmimError(f"There is no preset {preset!r}.", hint=f"Choose one of: {', '.join(PRESETS)}.")
+    known = {f.name for f in dataclasses.fields(config)}
+    return from_dict(type(config), {k: v for k, v in PRESETS[preset].items() if k in known}, base=config)
+
+
+def override(config: Any, settings: dict[str, Any]) -> Any:
+    """``config`` with dotted settings replaced: ``{"train.steps": 500}``; values may be text.
+
+    Raises:
+        EmimError: when a setting does not exist or a value has the wrong type.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        at = nested
+        *path, last = name.split(".")
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = value
+    return from_dict(type(config), nested, base=config)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type, data: dict[str, Any], base: Any = None, where: str = "") -> Any:
+    """Build dataclass ``kind`` from plain data; what ``data`` lacks comes from ``base`` or the defaults.
+
+    Raises:
+        EmimError: for an unknown setting or a value of the wrong type, naming it.
+    """
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    values = {} if base is None else {n: getattr(base, n) for n in names}
+    for name, value in data.items():
+        path = f"{where}{name}"
+        if name not in hints or name not in names:
+            raise EmimError(f"There is no setting {path!r}.", hint=f"Known here: {', '.join(names)}.")
+        values[name] = _convert(hints[name], value, values.get(name), path)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise EmimError(f"Incomplete settings: {error}.", where or kind.__name__) from error
+
+
+def _convert(hint: Any, value: Any, base: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise EmimError(f"Setting {path!r} is a group of settings, not {value!r}.")
+        return from_dict(hint, value, base=base, where=path + ".")
+    arguments = typing.get_args(hint)
+    if type(None) in arguments:
+        if value is None or value == "none":
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, base, path)
+    try:
+        if typing.get_origin(hint) is tuple:
+            parts = value.split(",") if isinstance(value, str) else list(value)
+            inner = [arguments[0]] * len(parts) if arguments[-1] is Ellipsis else list(arguments)
+            if len(parts) != len(inner):
+                raise ValueError
+            return tuple(_convert(i, p, None, path) for i, p in zip(inner, parts, strict=True))
+        if hint is bool:
+            if isinstance(value, str):
+                return {"true": True, "false": False}[value.lower()]
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        if hint is int and float(value) != int(float(value)):
+            raise ValueError
+        if hint is str and not isinstance(value, str):
+            raise ValueError
+        return int(float(value)) if hint is int else hint(value)
+    except (ValueError, TypeError, KeyError) as error:
+        kind = getattr(hint, "__name__", str(hint))
+        raise EmimError(f"Setting {path!r} cannot be {value!r}.", hint=f"It takes: {kind}.") from error

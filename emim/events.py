@@ -1,0 +1,168 @@
+"""What a running command says, as typed events.
+
+Every event is one JSON object with ``v`` (schema version), ``type`` and ``time`` (Unix seconds), and:
+
+=========== =====================================================================================
+``status``   ``text``: what is being done now
+``progress`` ``done``, ``total``, ``unit``, ``text``, ``rate`` (units/s), ``seconds_left`` (or null)
+``metric``   ``step``, ``split`` ("train" or "validation") and any number of named values
+``preview``  ``path``: a picture or array file that is new or has changed, ``kind``
+``warning``  ``what``, ``where``, ``hint``
+``error``    ``what``, ``where``, ``hint``; the command ends after it
+``result``   what the command produced (paths, numbers); the last event of a successful command
+=========== =====================================================================================
+
+The same lines go to ``events.jsonl`` of a run folder and, with ``--json``, to standard output.
+Values that are not finite are written as null, because JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+SCHEMA_VERSION = 1
+TYPES = ("status", "progress", "metric", "preview", "warning", "error", "result")
+
+
+def to_json(value: Any) -> Any:
+    """``value`` with everything JSON cannot hold replaced: paths by text, NaN and infinity by None."""
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy and torch scalars and arrays
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    raise TypeError(f"an event cannot hold a {type(value).__name__}")
+
+
+class Events:
+    """Sends events to a file, to standard output as JSON lines, or to a person at a terminal.
+
+    Args:
+        json_lines: print JSON lines instead of text and progress bars.
+        stream: where the person or the calling process reads; ``None`` is silent.
+    """
+
+    def __init__(self, json_lines: bool = False, stream: TextIO | None = None) -> None:
+        self.json_lines = json_lines
+        self.stream = stream
+        self._file: TextIO | None = None
+        self._bar = None
+        self._progress: tuple[tuple[str, int], float, int] | None = None
+
+    def record_to(self, file: str | Path) -> None:
+        """Append all further events to ``file`` as well (``events.jsonl`` of a run folder)."""
+        if self._file is not None:
+            self._file.close()
+        path = Path(file)
+        if path.exists() and path.stat().st_size:
+            with open(path, "rb+") as old:  # a killed process may have left half a line
+                old.seek(-1, 2)
+                if old.read(1) != b"\n":
+                    old.write(b"\n")
+        self._file = open(path, "a", encoding="utf-8")
+
+    def status(self, text: str) -> None:
+        self._send("status", text=text)
+
+    def progress(self, done: int, total: int, unit: str = "step", text: str = "") -> None:
+        """Report that ``done`` of ``total`` units are finished; the rate counts from the first call."""
+        now = time.monotonic()
+        if self._progress is None or self._progress[0] != (unit, total) or done < self._progress[2]:
+            self._progress = ((unit, total), now, done)
+        _, since, first = self._progress
+        rate = (done - first) / (now - since) if now > since and done > first else None
+        left = (total - done) / rate if rate else None
+        if done >= total:
+            self._progress = None
+        self._send("progress", done=done, total=total, unit=unit, text=text, rate=rate, seconds_left=left)
+
+    def metric(self, step: int, split: str, **values: Any) -> None:
+        self._send("metric", step=step, split=split, **values)
+
+    def preview(self, path: str | Path, kind: str) -> None:
+        self._send("preview", path=path, kind=kind)
+
+    def warning(self, what: str, where: str | Path | None = None, hint: str | None = None) -> None:
+        self._send("warning", what=what, where=where, hint=hint)
+
+    def error(self, what: str, where: str | Path | None = None, hint: str | None = None) -> None:
+        self._send("error", what=what, where=where, hint=hint)
+
+    def result(self, **fields: Any) -> None:
+        self._send("result", **fields)
+
+    def close(self) -> None:
+        self._end_bar()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _send(self, kind: str, **fields: Any) -> None:
+        event = {"v": SCHEMA_VERSION, "type": kind, "time": round(time.time(), 3), **to_json(fields)}
+        line = json.dumps(event, ensure_ascii=False) + "\n"
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+        if self.stream is None:
+            return
+        try:
+            if self.json_lines:
+                self.stream.write(line)
+                self.stream.flush()
+            else:
+                self._show(kind, event)
+        except (BrokenPipeError, ValueError):  # nobody reads any more; the run itself goes on
+            self.stream = None
+
+    def _show(self, kind: str, event: dict[str, Any]) -> None:
+        if kind == "progress":
+            self._show_progress(event)
+            return
+        if kind in ("metric", "preview", "result"):  # commands print their own tables for a person
+            return
+        self._end_bar()
+        if kind == "status":
+            text = event["text"]
+        else:
+            text = f"{kind}: {event['what']}"
+            text += f"\n  where: {event['where']}" if event.get("where") else ""
+            text += f"\n  hint:  {event['hint']}" if event.get("hint") else ""
+        print(text, file=self.stream, flush=True)
+
+    def _show_progress(self, event: dict[str, Any]) -> None:
+        if not getattr(self.stream, "isatty", lambda: False)():
+            return
+        from tqdm import tqdm
+
+        if self._bar is None or self._bar.total != event["total"] or event["done"] < self._bar.n:
+            self._end_bar()
+            self._bar = tqdm(
+                total=event["total"], initial=event["done"], unit=event["unit"], file=self.stream,
+                dynamic_ncols=True,
+            )
+        self._bar.set_postfix_str(event["text"], refresh=False)
+        self._bar.update(event["done"] - self._bar.n)
+        if event["done"] >= event["total"]:
+            self._end_bar()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def to_terminal(json_lines: bool = False) -> Events:
+    """Events for the command line: JSON lines to standard output, or text to standard error."""
+    return Events(json_lines, sys.stdout if json_lines else sys.stderr)
