@@ -110,6 +110,8 @@ class TrainConfig:
         seed: fixes every random choice.
         device: auto, cpu, cuda, cuda:1, mps …
         workers: processes that load crops; None: chosen from the machine.
+        exclude: ids of cases that are never looked at, such as a test set.
+        cases: ids of the training cases; None: all that are left.
         validation: ids of validation cases; None: ``validation_share`` of the subjects, at random.
     """
 
@@ -125,14 +127,24 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
+    exclude: tuple[str, ...] = ()
+    cases: tuple[str, ...] | None = None
     validation: tuple[str, ...] | None = None
     validation_share: float = 0.15
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All of ``emim pretrain``. ``loss`` is l2 or l1; ``normalise_targets`` standardises each unit."""
+    """All of ``emim pretrain``.
 
+    Attributes:
+        modalities: which to train on, in the order of the network's channels; None: all there are.
+        loss: l2 or l1.
+        normalise_targets: standardise the target within each mask unit.
+        backbone: name of the pre-training network.
+    """
+
+    modalities: tuple[str, ...] | None = None
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -167,22 +179,28 @@ class FinetuneConfig:
     """All of ``emim finetune``.
 
     Attributes:
+        init: run folder or model package the weights come from; None: from scratch.
+        modalities: as in :class:`PretrainConfig`.
+        labelled: train on this many of the labelled training cases, drawn by the seed; None: all.
         structures: what to segment, larger ones first where they overlap; empty: each label value.
         overlapping: structures are regions that may overlap (sigmoid); else exclusive (softmax).
         foreground_share: share of crops centred on a labelled voxel.
         modality_dropout: chance that a training sample loses one or more of its modalities.
-        scratch_learning_rate_factor: a scratch run learns at ``train.learning_rate`` times this;
-            the recipe starts from pre-trained weights at a tenth of the rate for scratch.
+        transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
+            at which what is new learns.
     """
 
+    init: str | None = None
+    modalities: tuple[str, ...] | None = None
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    labelled: int | None = None
     structures: tuple[Structure, ...] = ()
     overlapping: bool = False
     foreground_share: float = 0.66
     modality_dropout: float = 0.3
-    scratch_learning_rate_factor: float = 10.0
+    transferred_rate: float = 0.1
 
 
 # Sized by what the machine can do in an evening: a CPU, one small GPU, one large GPU.

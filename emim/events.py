@@ -109,7 +109,7 @@ class Events:
             self._file.close()
             self._file = None
 
-    def _send(self, kind: str, **fields: Any) -> None:
+    def _send(self, kind: str, /, **fields: Any) -> None:
         event = {"v": SCHEMA_VERSION, "type": kind, "time": round(time.time(), 3), **to_json(fields)}
         line = json.dumps(event, ensure_ascii=False) + "\n"
         if self._file is not None:

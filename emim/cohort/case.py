@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from emim.errors import EmimError
@@ -53,6 +53,23 @@ class Cohort:
 
     def without(self, ids: list[str] | tuple[str, ...]) -> Cohort:
         return Cohort(self.modalities, tuple(c for c in self.cases if c.id not in set(ids)))
+
+    def with_modalities(self, names: tuple[str, ...]) -> Cohort:
+        """The cohort with only these modalities, in this order, and the cases that have any of them.
+
+        Raises:
+            EmimError: when no case has one of them.
+        """
+        for name in names:
+            if name not in self.modalities:
+                raise EmimError(
+                    f"No case of the cohort has the modality {name!r}.",
+                    hint=f"The cohort has {', '.join(self.modalities)}.",
+                )
+        cases = (
+            replace(c, images={n: c.images[n] for n in names if n in c.images}) for c in self.cases
+        )
+        return Cohort(tuple(names), tuple(c for c in cases if c.images))
 
     def to_dict(self) -> dict:
         return {"modalities": list(self.modalities), "cases": [asdict(c) for c in self.cases]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
+from emim.errors import EmimError
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ModelCard:
             with the background first.
         preprocess: with a spacing that is never None.
         network: size of the network.
-        crop: side of the training crop, the natural tile at inference.
+        crop: side of the training crop, the tile at inference.
         training: summary: cases, steps, validation Dice, initialisation, versions.
     """
 
@@ -46,3 +50,49 @@ class ModelCard:
     def outputs(self) -> int:
         """Output channels of the network."""
         return len(self.structures) + (0 if self.overlapping else 1)
+
+    def check(self, where: str | None = None) -> None:
+        """Refuse a card that contradicts itself.
+
+        Raises:
+            EmimError: naming the first contradiction found; ``where`` is the file it came from.
+        """
+        for wrong, what in self._contradictions():
+            if wrong:
+                raise EmimError(
+                    f"The model description is wrong: {what}.",
+                    where,
+                    "The package was not written properly; get it again from its author.",
+                )
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        structures, spacing, reference = self.structures, self.preprocess.spacing, self.preprocess.reference
+        names = [s.name for s in structures]
+        outputs = [s.output for s in structures]
+        yield self.task != "segmentation", f"the task {self.task!r} is not known"
+        yield not self.name.strip(), "it has no name"
+        yield not self.modalities, "it lists no modalities"
+        yield _repeats(self.modalities), "a modality is listed twice"
+        yield not set(self.optional) <= set(self.modalities), "an optional modality is none of its modalities"
+        yield not structures, "it lists no structures"
+        yield _repeats(names), "two structures have the same name"
+        yield not all(n.strip() for n in names), "a structure has no name"
+        yield len(set(outputs)) < len(outputs), "two structures have the same output value"
+        yield not all(1 <= v <= 32767 for v in outputs), "an output value is not within 1 to 32767"
+        yield not all(s.values for s in structures), "a structure has no label values"
+        yield not all(0 <= c <= 255 for s in structures for c in s.color), "a color is not within 0 to 255"
+        yield spacing is None, "it has no spacing"
+        yield not all(math.isfinite(v) and v > 0 for v in spacing or ()), "its spacing is not positive"
+        yield reference is not None and reference not in self.modalities, "its reference is no modality"
+        yield not self.network.blocks or self.network.filters < 1, "the network has no size"
+        yield self.crop < 1 or self.crop % self.network.divisor > 0, "the crop does not fit the network"
+        for first, second in itertools.combinations(structures, 2):
+            pair = f"{first.name!r} and {second.name!r}"
+            a, b = set(first.values), set(second.values)
+            yield not self.overlapping and bool(a & b), f"{pair} exclude each other but share label values"
+            # Painted in this order, the later one would hide the earlier one completely.
+            yield a < b, f"{pair} are in the wrong order, the larger must come first"
+
+
+def _repeats(names: Iterable[str]) -> bool:
+    return len({n.casefold() for n in names}) < len(names)

@@ -1,0 +1,370 @@
+"""Segmentation end to end with a network that is known to threshold one modality."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from emim.cohort.case import Case, Cohort
+from emim.config import NetworkConfig, PreprocessConfig, Structure
+from emim.errors import Cancelled, EmimError
+from emim.events import Events
+from emim.inference.seg_nrrd import read_seg_nrrd
+from emim.inference.segment import segment
+from emim.networks.segmenter import Segmenter
+from emim.package.bundle import write_package
+from emim.package.model import ModelCard
+from emim.volumes.io import read_header
+
+HEAD, LESION, CORE = 26.0, 9.0, 5.0  # radii in mm
+CENTRE = np.array([6.0, -5.0, 4.0])  # of the lesion, RAS mm
+
+CARD = ModelCard(
+    name="threshold",
+    modalities=("FLAIR", "T1ce"),
+    optional=("T1ce",),
+    structures=(
+        Structure("Lesion", (1, 2), 2, (255, 200, 0)),
+        Structure("Core/é", (1,), 1, (255, 0, 0), "Category~SCT^1^a~SCT^2^b~^^~Anatomy~^^~^^"),
+    ),
+    overlapping=True,
+    preprocess=PreprocessConfig(spacing=(2.0, 2.0, 2.0)),
+    network=NetworkConfig(filters=2, blocks=(1, 1)),
+    crop=24,
+)
+
+
+def threshold_state(card: ModelCard, source: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Weights with which output c says whether modality ``source[c]`` is above z = 1.5.
+
+    The first convolution copies the modalities, residual branches and the way up add nothing, and
+    the last convolution is 20 (z - 1.5).
+    """
+    state = {k: torch.zeros_like(v) for k, v in Segmenter(2, card.outputs, card.network).state_dict().items()}
+    first, last = "unet.encoder.conv_init.weight", "unet.up_layers.0.head"
+    state[first][0, 0, 1, 1, 1] = state[first][1, 1, 1, 1, 1] = 1
+    background = card.outputs - len(source)
+    for channel, modality in enumerate(source):
+        state[f"{last}.weight"][channel + background, modality] = 20
+        state[f"{last}.bias"][channel + background] = -30
+    return state
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Overlapping: the lesion is what is bright in FLAIR, the core what is bright in T1ce."""
+    return write_package(tmp_path_factory.mktemp("m") / "model", CARD, threshold_state(CARD, (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def exclusive(tmp_path_factory) -> Path:
+    card = dataclasses.replace(CARD, overlapping=False, structures=(Structure("Core", (1,), 300, (255, 0, 0)),))
+    return write_package(tmp_path_factory.mktemp("m") / "model.zip", card, threshold_state(card, (1,)))
+
+
+def affine_of(spacing, angle: float, flip: bool = False, shift=(0.0, 0.0, 0.0), shape=(40, 40, 40)):
+    """RAS affine of a rotated grid centred on ``shift``; ``flip`` makes it left-handed."""
+    c, s = np.cos(angle), np.sin(angle)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    matrix = rotation @ np.diag([-spacing[0] if flip else spacing[0], *spacing[1:]])
+    affine = np.eye(4)
+    affine[:3, :3] = matrix
+    affine[:3, 3] = np.array(shift) - matrix @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def distances(affine: np.ndarray, shape, centre) -> np.ndarray:
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    return np.linalg.norm(index @ affine[:3, :3].T + affine[:3, 3] - centre, axis=-1)
+
+
+def write_scan(path: Path, affine: np.ndarray, radius: float, shape=(40, 40, 40), kind=np.int16) -> Path:
+    """A stripped head with a bright ball of ``radius`` at CENTRE."""
+    noise = np.random.default_rng(0).normal(0, 10, shape)
+    data = np.where(distances(affine, shape, 0) < HEAD, 200 + noise, 0)
+    data = np.where(distances(affine, shape, CENTRE) < radius, 600 + noise, data)
+    image = nibabel.Nifti1Image(data.astype(kind), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 2)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path) -> dict[str, Path]:
+    """FLAIR oblique, T1ce left-handed on another grid with another field of view."""
+    flair = affine_of((1.5, 1.6, 2.2), 0.3)
+    t1ce = affine_of((1.9, 1.7, 1.8), -0.2, flip=True, shift=(2, 3, -1), shape=(36, 40, 38))
+    return {
+        "FLAIR": write_scan(tmp_path / "flair é.nii.gz", flair, LESION),
+        "t1CE": write_scan(tmp_path / "t1ce.nii", t1ce, CORE, (36, 40, 38)),
+    }
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def assert_same_grid(result: Path, reference: Path) -> None:
+    a, b = nibabel.load(result), nibabel.load(reference)
+    assert a.shape == b.shape
+    assert a.affine.tobytes() == b.affine.tobytes()
+    for field in ("srow_x", "srow_y", "srow_z", "sform_code", "qform_code", "quatern_b", "quatern_c",
+                  "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "dim"):  # fmt: skip
+        assert a.header[field].tobytes() == b.header[field].tobytes(), field
+
+
+@pytest.mark.parametrize("reference", ["FLAIR", "T1CE"])
+def test_finds_the_ball_on_the_grid_of_the_reference(model, scans, tmp_path, reference):
+    output = tmp_path / "out" / "seg.nii.gz"
+    result = segment(model, scans, output, device="cpu", reference=reference, probabilities=True)
+    source = scans["FLAIR" if reference == "FLAIR" else "t1CE"]
+    assert_same_grid(output, source)
+    image = nibabel.load(output)
+    label = np.asarray(image.dataobj)
+    assert label.dtype == np.uint8 and set(np.unique(label)) == {0, 1, 2}
+    lesion = distances(image.affine, label.shape, CENTRE) < LESION
+    core = distances(image.affine, label.shape, CENTRE) < CORE
+    assert dice(label > 0, lesion) > 0.9
+    assert dice(label == 1, core) > 0.85
+    centroid = nibabel.affines.apply_affine(image.affine, np.argwhere(label > 0).mean(0))
+    assert np.abs(centroid - CENTRE).max() < 0.5 * min(image.header.get_zooms())
+
+    # The volume of the lesion is that of the whole region, the painted core included.
+    voxel = np.prod(image.header.get_zooms()) / 1000
+    rows = list(csv.DictReader(open(result["volumes"], encoding="utf-8")))
+    assert [r["structure"] for r in rows] == ["Lesion", "Core/é"]
+    assert float(rows[0]["volume_ml"]) == pytest.approx(np.count_nonzero(label > 0) * voxel, rel=1e-3)
+    assert result["volumes_ml"]["Lesion"] == pytest.approx(4 / 3 * np.pi * LESION**3 / 1000, rel=0.12)
+    assert Path(result["overlay"]).read_bytes().startswith(b"\x89PNG")
+
+    assert set(result["probabilities"]) == {"Lesion", "Core/é"}
+    assert Path(result["probabilities"]["Core/é"]).name == "seg_probability_Core_é.nii.gz"
+    for name, expected in (("Lesion", label > 0), ("Core/é", label == 1)):
+        assert_same_grid(result["probabilities"][name], source)
+        probability = nibabel.load(result["probabilities"][name]).get_fdata()
+        assert 0 <= probability.min() and probability.max() <= 1
+        assert np.array_equal(probability >= 0.5, expected)
+    assert not [p for p in output.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_exclusive_structures_large_values_and_one_volume_series(exclusive, scans, tmp_path):
+    t1ce = nibabel.load(scans["t1CE"])
+    series = tmp_path / "series.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.asarray(t1ce.dataobj)[..., None], t1ce.affine), series)
+    output = tmp_path / "seg.nii"
+    segment(exclusive, {"flair": scans["FLAIR"], "t1ce": series}, output, reference="t1ce", device="cpu")
+    assert_same_grid(output, series)
+    label = np.asarray(nibabel.load(output).dataobj)
+    assert label.dtype == np.int16 and set(np.unique(label)) == {0, 300}
+    assert dice(label[..., 0] == 300, distances(t1ce.affine, t1ce.shape, CENTRE) < CORE) > 0.85
+
+
+def test_scaled_floating_and_unsigned_references(model, tmp_path):
+    """The scaling of the reference's intensities must not reach the labels."""
+    affine = affine_of((2, 2, 2), 0.1)
+    flair = write_scan(tmp_path / "flair.nii.gz", affine, LESION, kind=np.float32)
+    image = nibabel.load(flair)
+    scaled = nibabel.Nifti1Image(np.asarray(image.dataobj) / 1000 - 3, affine)
+    scaled.header.set_data_dtype(np.int16)  # nibabel chooses slope and intercept
+    nibabel.save(scaled, tmp_path / "scaled.nii.gz")
+    first = segment(model, {"FLAIR": flair}, tmp_path / "a.nii.gz", device="cpu", overlay=False)
+    segment(model, {"FLAIR": tmp_path / "scaled.nii.gz"}, tmp_path / "b.nii.gz", device="cpu", overlay=False)
+    a, b = (np.asarray(nibabel.load(tmp_path / n).dataobj) for n in ("a.nii.gz", "b.nii.gz"))
+    assert set(np.unique(b)) == {0, 2}
+    assert dice(a > 0, b > 0) > 0.98
+    assert first["missing"] == ["T1ce"] and first["overlay"] is None
+
+
+@pytest.mark.parametrize("extension", [".nrrd", ".mha"])
+def test_other_formats_keep_their_grid(model, scans, tmp_path, extension):
+    image = sitk.ReadImage(str(scans["FLAIR"]))
+    reference = tmp_path / f"flair{extension}"
+    sitk.WriteImage(image, str(reference))
+    output = tmp_path / f"seg{extension}"
+    segment(model, {"FLAIR": reference}, output, device="cpu", overlay=False)
+    assert read_header(output).grid == read_header(reference).grid
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(output))).max() == 2
+
+
+def test_slicer_segmentation_with_layers(model, scans, tmp_path):
+    output = tmp_path / "seg.seg.nrrd"
+    segment(model, scans, output, device="cpu", overlay=False)
+    header = output.read_bytes().split(b"\n\n")[0].decode("utf-8").splitlines()
+    assert "kinds: list domain domain domain" in header and "sizes: 2 40 40 40" in header
+    assert "space: left-posterior-superior" in header
+    for line in (
+        "Segment0_ID:=Segment_2",
+        "Segment0_Name:=Lesion",
+        "Segment0_Color:=1 0.784314 0",
+        "Segment0_LabelValue:=2",
+        "Segment0_Layer:=0",
+        "Segment0_Extent:=0 39 0 39 0 39",
+        "Segment1_Name:=Core/é",
+        "Segment1_LabelValue:=1",
+        "Segment1_Layer:=1",
+        "Segment1_Tags:=TerminologyEntry:Category~SCT^1^a~SCT^2^b~^^~Anatomy~^^~^^|",
+        "Segmentation_MasterRepresentation:=Binary labelmap",
+        "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
+        "Segmentation_ReferenceImageExtentOffset:=0 0 0",
+    ):
+        assert line in header
+    assert any(line.startswith("Segment0_Tags:=TerminologyEntry:") and "Tissue" in line for line in header)
+
+    masks, grid = read_seg_nrrd(output)
+    assert grid.is_same(read_header(scans["FLAIR"]).grid, 1e-6)
+    affine = nibabel.load(scans["FLAIR"]).affine
+    lesion = distances(affine, (40, 40, 40), CENTRE) < LESION
+    assert dice(masks["Lesion"].transpose(2, 1, 0), lesion) > 0.9  # whole: the core included
+    assert (masks["Lesion"] & masks["Core/é"]).sum() == masks["Core/é"].sum() > 0
+
+
+def test_slicer_segmentation_of_exclusive_structures(exclusive, scans, tmp_path):
+    output = tmp_path / "seg.seg.nrrd"
+    segment(exclusive, scans, output, device="cpu", reference="t1ce", overlay=False)
+    header = output.read_bytes().split(b"\n\n")[0].decode().splitlines()
+    assert {"dimension: 3", "type: int16", "endian: little", "Segment0_LabelValue:=300"} <= set(header)
+    image = sitk.ReadImage(str(output))
+    assert sitk.GetArrayFromImage(image).max() == 300
+    assert read_seg_nrrd(output)[0]["Core"].sum() == (sitk.GetArrayFromImage(image) == 300).sum()
+
+
+def test_a_missing_modality_is_the_token_not_zero(tmp_path, scans):
+    """With a token above the threshold the whole head is found where T1ce is missing."""
+    state = threshold_state(CARD, (0, 1))
+    state["tokens.value"][1] = 3.0
+    model = write_package(tmp_path / "model", CARD, state)
+    output = tmp_path / "seg.nii.gz"
+    result = segment(model, {"FLAIR": scans["FLAIR"]}, output, device="cpu", overlay=False)
+    assert result["missing"] == ["T1ce"]
+    assert result["volumes_ml"]["Core/é"] > 4 / 3 * np.pi * HEAD**3 / 1000
+
+
+def test_mirroring_averages_all_mirrored_answers(scans):
+    """A network that answers by position along z: its mirrored mean is the same everywhere."""
+    from emim.inference.predict import predict_case
+    from emim.volumes.preprocess import PreparedCase
+
+    class Ramp(torch.nn.Module):
+        def forward(self, x, present):
+            ramp = torch.linspace(-4, 4, x.shape[2])[None, None, :, None, None]
+            return ramp.expand(1, 2, *x.shape[2:])
+
+    image = np.zeros((2, 24, 24, 24), np.float32)
+    prepared = PreparedCase(image, np.ones(2, bool), image[0] == 0, None, read_header(scans["FLAIR"]).grid, "")
+    plain = predict_case(Ramp(), prepared, CARD, torch.device("cpu"))
+    mirrored = predict_case(Ramp(), prepared, CARD, torch.device("cpu"), mirror=True)
+    assert plain.std() > 0.3
+    assert mirrored == pytest.approx(0.5, abs=1e-6)
+
+
+def test_tiles_are_counted_and_cancelled(model, scans, tmp_path):
+    class Recorder(Events):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def progress(self, done, total, unit="step", text=""):
+            self.seen.append((done, total))
+
+    events = Recorder()
+    segment(model, scans, tmp_path / "a.nii.gz", device="cpu", events=events, overlay=False)
+    total = events.seen[0][1]
+    assert total == 8 and events.seen == [(i + 1, total) for i in range(total)]
+
+    events = Recorder()
+    with pytest.raises(Cancelled):
+        segment(model, scans, tmp_path / "b.nii.gz", device="cpu", events=events,
+                should_stop=lambda: len(events.seen) == 3)  # fmt: skip
+    assert len(events.seen) == 3
+    assert not list(tmp_path.glob("b*"))
+
+
+@pytest.mark.parametrize(
+    ("give", "message", "hint"),
+    [
+        ({"FLAIR": "FLAIR", "T2": "t1CE"}, "no input called 'T2'", "FLAIR, T1ce"),
+        ({"T1ce": "t1CE"}, "needs FLAIR", "do without: T1ce"),
+        ({"FLAIR": "FLAIR", "T1ce": "FLAIR"}, "same file", "own file"),
+        ({"FLAIR": "FLAIR", "flair ": "t1CE"}, "Two files", "one file"),
+        ({}, "needs FLAIR", "FLAIR"),
+    ],
+)
+def test_wrong_inputs(model, scans, tmp_path, give, message, hint):
+    with pytest.raises(EmimError, match=message) as caught:
+        segment(model, {k: scans[v] for k, v in give.items()}, tmp_path / "o.nii.gz", device="cpu")
+    assert hint in caught.value.hint
+    assert not list(tmp_path.glob("o*"))
+
+
+def test_inputs_of_different_places(model, scans, tmp_path):
+    far = affine_of((1.5, 1.5, 1.5), 0.2, shift=(500, 0, 0))
+    image = nibabel.load(scans["FLAIR"])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), far), tmp_path / "far.nii.gz")
+    with pytest.raises(EmimError, match="T1ce does not overlap") as caught:
+        give = {"FLAIR": scans["FLAIR"], "T1ce": tmp_path / "far.nii.gz"}
+        segment(model, give, tmp_path / "o.nii.gz", device="cpu")
+    assert "far.nii.gz" in caught.value.where
+
+
+def test_outputs_are_protected(model, scans, tmp_path):
+    (tmp_path / "o_volumes.csv").write_text("mine")
+    with pytest.raises(EmimError, match="exists already"):
+        segment(model, scans, tmp_path / "o.nii.gz", device="cpu")
+    assert (tmp_path / "o_volumes.csv").read_text() == "mine"
+    with pytest.raises(EmimError, match="overwrite an input"):
+        segment(model, scans, scans["t1CE"], device="cpu", overwrite=True)
+    with pytest.raises(EmimError, match="format"):
+        segment(model, scans, tmp_path / "o.jpg", device="cpu")
+    with pytest.raises(EmimError, match="no kind of device"):
+        segment(model, scans, tmp_path / "p.nii.gz", device="abacus")
+    segment(model, scans, tmp_path / "o.nii.gz", device="cpu", overwrite=True, overlay=False)
+    assert (tmp_path / "o_volumes.csv").read_text().startswith("structure,")
+
+
+def test_cohort_with_a_broken_case(model, scans, tmp_path):
+    broken = tmp_path / "broken.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(scans["FLAIR"])), str(broken), useCompression=True)
+    broken.write_bytes(broken.read_bytes()[:-1000])
+    flair, t1ce = str(scans["FLAIR"]), str(scans["t1CE"])
+    cohort = Cohort(
+        ("FLAIR", "T1ce", "T2"),
+        (
+            Case("a", "a", {"FLAIR": flair, "T1ce": t1ce, "T2": "/not/needed.nii.gz"}),
+            Case("b", "b", {"FLAIR": str(broken)}),
+            Case("c", "c", {"T1ce": t1ce}),
+            Case("d", "d", {"FLAIR": flair}),
+        ),
+    )
+    out = tmp_path / "out"
+    results = segment(model, None, out, cohort=cohort, device="cpu", overlay=False)
+    assert [r["case"] for r in results] == ["a", "b", "c", "d"]
+    assert ["error" in r for r in results] == [False, True, True, False]
+    assert results[1]["error"]["where"] == str(broken)
+    assert "needs FLAIR" in results[2]["error"]["what"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a.nii.gz", "a_volumes.csv", "d.nii.gz", "d_volumes.csv", "summary.json", "volumes.csv",
+    ]  # fmt: skip
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["segmented"], summary["failed"]) == (2, 2)
+    rows = list(csv.DictReader(open(out / "volumes.csv", encoding="utf-8")))
+    assert [(r["case"], r["structure"]) for r in rows] == [
+        ("a", "Lesion"), ("a", "Core/é"), ("d", "Lesion"), ("d", "Core/é"),
+    ]  # fmt: skip
+    with pytest.raises(EmimError, match="exists already"):
+        segment(model, None, out, cohort=cohort, device="cpu")
+
+
+def test_cohort_ids_stay_in_the_folder(model, scans, tmp_path):
+    cohort = Cohort(("FLAIR",), (Case("../x", "x", {"FLAIR": str(scans["FLAIR"])}),))
+    with pytest.raises(EmimError, match="cannot name a file"):
+        segment(model, None, tmp_path / "out", cohort=cohort, device="cpu")

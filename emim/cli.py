@@ -1,0 +1,393 @@
+"""The command line: ``emim COMMAND …``. Parsing loads nothing slow; each command imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emim import __version__
+from emim.config import PRESETS, FinetuneConfig, PretrainConfig, override, with_preset
+from emim.errors import Cancelled, EmimError
+from emim.events import Events, to_terminal
+
+EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_CANCELLED = 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (see :mod:`emim.errors`)."""
+    options = build_parser().parse_args(arguments)
+    events = to_terminal(getattr(options, "json", False))
+    try:
+        return options.run(options, events) or 0
+    except EmimError as error:
+        events.error(error.what, error.where, error.hint)
+        return EXIT_BAD_INPUT
+    except (Cancelled, KeyboardInterrupt) as stop:
+        events.status(str(stop) or "Stopped.")
+        return EXIT_CANCELLED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except Exception as error:
+        events.error(
+            f"Unexpected failure: {type(error).__name__}: {error}",
+            hint="This is a defect of EMIM; please report it with the text below.",
+        )
+        text = traceback.format_exc()
+        print(text, file=sys.stderr)
+        _log(options, text)
+        return EXIT_FAILURE
+    finally:
+        events.close()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="emim",
+        description="Pre-train on your own unlabelled multi-modal MRI, fine-tune with few labels, segment.",
+    )
+    parser.add_argument("--version", action="version", version=f"emim {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_scan, _add_pretrain, _add_finetune, _add_segment, _add_evaluate, _add_report, _add_info,
+        _add_cache, _add_phantom, _add_demo,
+    ):
+        add(commands)
+    return parser
+
+
+# ---- cohort -------------------------------------------------------------------------------------
+
+
+def _add_scan(commands: Any) -> None:
+    p = _command(commands, "scan", _scan, "find subjects and modalities in a folder and check every file")
+    _cohort(p)
+    p.add_argument("--out", metavar="FOLDER", help="write cohort.json and the table as cohort.csv there")
+
+
+def _scan(options: argparse.Namespace, events: Events) -> None:
+    from emim.cohort.table import text_table, write_table
+
+    found = _open_cohort(options, events)
+    if not options.json:
+        print(text_table(found))
+    fields: dict[str, Any] = {"cases": len(found.cohort.cases), "modalities": found.cohort.modalities}
+    if options.out:
+        write_table(found, options.out)
+        fields["out"] = options.out
+        events.status(f"Wrote cohort.json and cohort.csv to {options.out}.")
+    events.result(**fields)
+
+
+def _cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
+    p.add_argument(
+        "cohort", metavar="COHORT", nargs="?" if optional else None,
+        help="folder of subject folders, or a datalist (.json, .csv)",
+    )
+    p.add_argument(
+        "--pattern", action="append", default=[], metavar="MODALITY=PATTERN",
+        help="files of a modality: a glob such as 'T1ce=*_t1gd*', or 're:' and a regular expression; "
+        "comes before the built-in patterns",
+    )
+    p.add_argument("--label-pattern", metavar="PATTERN", help="files that hold labels")
+
+
+def _open_cohort(options: argparse.Namespace, events: Events) -> Any:
+    if options.cohort is None:
+        return None
+    from emim.cohort.scan import scan
+
+    patterns: dict[str, list[str]] = {}
+    for text in options.pattern:
+        name, separator, pattern = text.partition("=")
+        if not separator or not name or not pattern:
+            raise EmimError(f"{text!r} is not a pattern.", hint="Write MODALITY=PATTERN, such as 'T2=*t2w*'.")
+        patterns.setdefault(name, []).append(pattern)
+    return scan(options.cohort, patterns=patterns or None, label=options.label_pattern, events=events)
+
+
+# ---- training -----------------------------------------------------------------------------------
+
+
+def _add_pretrain(commands: Any) -> None:
+    p = _command(commands, "pretrain", _pretrain, "pre-train on unlabelled cases (E-MIM)")
+    _cohort(p, optional=True)
+    _training(p)
+    p.add_argument("--mask", metavar="PATTERN", help="hybrid, random, modal, position, patch or none")
+    p.add_argument("--mask-ratio", metavar="R", help="share that is hidden, such as 0.75")
+    p.add_argument("--regulariser", metavar="NAME", help="barlow, vicreg, uniformity or none")
+
+
+def _pretrain(options: argparse.Namespace, events: Events) -> None:
+    from emim.training.pretrain import pretrain
+
+    config = _settings(
+        PretrainConfig(),
+        options,
+        {"mask.pattern": options.mask, "mask.ratio": options.mask_ratio,
+         "regulariser.name": options.regulariser},
+    )
+    run = pretrain(
+        _open_cohort(options, events), options.out, config, resume=options.resume,
+        overwrite=options.overwrite, cache=options.cache, events=events,
+    )
+    _say(events, f"Run:    {run}\nReport: {run / 'report' / 'report.html'}")
+
+
+def _add_finetune(commands: Any) -> None:
+    p = _command(commands, "finetune", _finetune, "train a segmentation model from few labelled cases")
+    _cohort(p, optional=True)
+    p.add_argument("--init", metavar="RUN", help="pre-training run or model to start from; none: from scratch")
+    p.add_argument(
+        "--plan", metavar="RUN",
+        help="take network, preprocessing and modalities from this run, but no weights (for a baseline)",
+    )
+    _training(p)
+    p.add_argument(
+        "--structure", action="append", default=[], metavar="NAME=VALUES",
+        help="a structure and its label values, such as ET=3, or overlapping regions such as WT=1,2,3",
+    )
+    p.add_argument("--labelled", metavar="N", help="train on only N of the labelled cases, drawn by the seed")
+
+
+def _finetune(options: argparse.Namespace, events: Events) -> None:
+    import dataclasses
+
+    from emim.training.finetune import finetune, with_plan
+    from emim.training.structures import parse_structures
+
+    if options.init is None and not options.resume:
+        raise EmimError("Nothing says where to start.", hint="Give --init RUN, or --init none for scratch.")
+    init = None if options.init in (None, "none") else options.init
+    config = FinetuneConfig()
+    if options.structure:
+        structures, overlapping = parse_structures(options.structure)
+        config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
+    plan = options.plan or init
+    config = _settings(
+        config, options, {"labelled": options.labelled},
+        then=(lambda c: with_plan(c, plan)) if plan and not options.resume else None,
+    )
+    model = finetune(
+        _open_cohort(options, events), options.out, init, config, resume=options.resume,
+        overwrite=options.overwrite, cache=options.cache, events=events,
+    )
+    _say(events, f"Model:  {model}\nReport: {model.parent / 'report' / 'report.html'}")
+
+
+def _training(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--out", required=True, metavar="RUN", help="the run folder, new")
+    p.add_argument("--preset", choices=tuple(PRESETS), help="size of network and crop; default: by device")
+    p.add_argument("--steps", metavar="N", help="optimiser steps")
+    p.add_argument("--seed", metavar="N", help="fixes every random choice")
+    p.add_argument("--modalities", metavar="A,B", help="use only these, in this order")
+    p.add_argument("--spacing", metavar="X,Y,Z", help="voxel size in mm; default: the cohort's median")
+    p.add_argument(
+        "--split", metavar="FILE", help='JSON: {"test": [ids], "validation": [ids]}; test is never looked at'
+    )
+    p.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--cache", metavar="FOLDER", help="where preprocessed volumes are kept")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="SETTING=VALUE", dest="settings",
+        help="any setting of config.json, such as train.learning_rate=1e-3",
+    )
+    existing = p.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue the run with its own settings")
+    existing.add_argument("--overwrite", action="store_true", help="replace an earlier run")
+
+
+def _settings(
+    config: Any,
+    options: argparse.Namespace,
+    special: dict[str, Any],
+    then: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Defaults, then the preset, then ``then``, then every option that was given."""
+    if options.resume:
+        return config
+    preset = options.preset
+    if preset is None:
+        from emim.training.device import choose_device
+
+        preset = "tiny" if choose_device(options.device or "auto").type == "cpu" else "base"
+    config = with_preset(config, preset)
+    if then is not None:
+        config = then(config)
+    given = {
+        "train.steps": options.steps,
+        "train.seed": options.seed,
+        "train.device": options.device,
+        "modalities": options.modalities,
+        "preprocess.spacing": options.spacing,
+        **special,
+    }
+    if options.split:
+        from emim.training.split import read_split
+
+        given |= {f"train.{name}": ids for name, ids in read_split(options.split).items()}
+    for text in options.settings:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise EmimError(f"{text!r} is not a setting.", hint="Write --set SETTING=VALUE.")
+        given[name] = value
+    return override(config, {name: value for name, value in given.items() if value is not None})
+
+
+# ---- using models -------------------------------------------------------------------------------
+
+
+def _add_segment(commands: Any) -> None:
+    p = _command(commands, "segment", _segment, "segment a case, or every case of a cohort, with a model")
+    p.add_argument("--model", required=True, metavar="MODEL", help="model package, or a fine-tuning run")
+    p.add_argument(
+        "--input", action="append", default=[], metavar="MODALITY=FILE", help="once for each modality"
+    )
+    p.add_argument("--cohort", metavar="COHORT", help="segment all cases of a folder or datalist instead")
+    p.add_argument(
+        "--output", required=True, metavar="FILE",
+        help="label map: .nii.gz, .nii, .nrrd, .mha or .seg.nrrd; a folder with --cohort",
+    )
+    p.add_argument("--cases", metavar="A,B", help="with --cohort: only these cases")
+    p.add_argument("--extension", default=".nii.gz", metavar="EXT", help="with --cohort: kind of file")
+    p.add_argument("--reference", metavar="MODALITY", help="input whose grid the result has; default: the first")
+    p.add_argument("--probabilities", action="store_true", help="write the probability of each structure too")
+    p.add_argument("--overlap", type=float, default=0.5, metavar="R", help="overlap of tiles, 0 is fastest")
+    p.add_argument("--mirror", action="store_true", help="average over mirrored inputs; 8 times slower")
+    p.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--overwrite", action="store_true", help="replace earlier results")
+
+
+def _segment(options: argparse.Namespace, events: Events) -> int:
+    raise NotImplementedError
+
+
+def _add_evaluate(commands: Any) -> None:
+    p = _command(commands, "evaluate", _evaluate, "compare segmentations with reference labels")
+    _cohort(p)
+    p.add_argument("--predictions", required=True, metavar="FOLDER", help="label maps named by case id")
+    p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
+    p.add_argument("--structure", action="append", default=[], metavar="NAME=VALUES")
+    p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
+    p.add_argument("--cases", metavar="A,B", help="only these cases")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+
+
+def _evaluate(options: argparse.Namespace, events: Events) -> None:
+    raise NotImplementedError
+
+
+def _add_report(commands: Any) -> None:
+    p = _command(commands, "report", _report, "write the report of a run again")
+    p.add_argument("run_folder", metavar="RUN")
+
+
+def _report(options: argparse.Namespace, events: Events) -> None:
+    from emim.report.page import write_report
+
+    if not (Path(options.run_folder) / "config.json").is_file():
+        raise EmimError("This is not a run folder.", options.run_folder, "It has no config.json.")
+    page = write_report(Path(options.run_folder))
+    _say(events, str(page))
+    events.result(report=page)
+
+
+def _add_info(commands: Any) -> None:
+    p = _command(commands, "info", _info, "describe a model package, or this installation")
+    p.add_argument("model", metavar="MODEL", nargs="?", help="a model package; without: versions and devices")
+
+
+def _info(options: argparse.Namespace, events: Events) -> None:
+    import dataclasses
+
+    if options.model is None:
+        import torch  # noqa: F401  so that the environment names the GPU
+
+        from emim.run import environment
+
+        fields = environment()
+    else:
+        from emim.package.bundle import read_package
+
+        path = Path(options.model)
+        fields = dataclasses.asdict(read_package(path / "model" if (path / "model").is_dir() else path).card)
+    _say(events, json.dumps(fields, indent=1, ensure_ascii=False))
+    events.result(**fields)
+
+
+def _add_cache(commands: Any) -> None:
+    p = _command(commands, "cache", _cache, "show or remove preprocessed volumes")
+    p.add_argument("--cache", metavar="FOLDER", help="default: the user's cache folder")
+    p.add_argument("--remove", action="store_true", help="remove them; they are made again when needed")
+
+
+def _cache(options: argparse.Namespace, events: Events) -> None:
+    raise NotImplementedError
+
+
+# ---- synthetic data -----------------------------------------------------------------------------
+
+
+def _add_phantom(commands: Any) -> None:
+    p = _command(commands, "phantom", _phantom, "make a cohort of synthetic heads to try things on")
+    p.add_argument("--out", required=True, metavar="FOLDER")
+    p.add_argument("--subjects", type=int, default=24, metavar="N")
+    p.add_argument("--labelled", type=int, default=12, metavar="N", help="the first N have labels")
+    p.add_argument("--spacing", type=float, default=2.5, metavar="MM", help="voxel size")
+    p.add_argument("--skull", action="store_true", help="with skull and scalp")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier phantom cohort")
+
+
+def _phantom(options: argparse.Namespace, events: Events) -> None:
+    from emim.phantom.generate import generate
+
+    folder = generate(
+        options.out, options.subjects, options.seed, options.labelled, options.spacing, options.skull,
+        options.overwrite, events,
+    )
+    _say(events, str(folder))
+    events.result(folder=folder)
+
+
+def _add_demo(commands: Any) -> None:
+    p = _command(commands, "demo", _demo, "the whole chain on synthetic heads, or on your own cohort")
+    p.add_argument("--out", required=True, metavar="FOLDER")
+    p.add_argument("--cohort", metavar="COHORT", help="your own, with labels for at least six subjects")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+
+
+def _demo(options: argparse.Namespace, events: Events) -> None:
+    from emim.demo import demo
+
+    demo(options.out, options.cohort, options.overwrite, events)
+
+
+# ---- shared -------------------------------------------------------------------------------------
+
+
+def _command(commands: Any, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    p.add_argument("--json", action="store_true", help="print events as JSON lines")
+    p.set_defaults(run=run)
+    return p
+
+
+def _say(events: Events, text: str) -> None:
+    """Print a command's answer for a person; with --json the result event holds it."""
+    if not events.json_lines:
+        print(text)
+
+
+def _log(options: argparse.Namespace, text: str) -> None:
+    """Keep an unexpected failure in the run folder, if the command has one."""
+    folder = Path(getattr(options, "out", None) or "")
+    if (folder / "config.json").is_file():
+        with open(folder / "log.txt", "a", encoding="utf-8") as file:
+            file.write(text + "\n")

@@ -1,0 +1,265 @@
+"""Find the cases in a folder: folders of subjects, nested folders of sessions, or one flat folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emim.cohort.found import Found, FoundCase
+from emim.cohort.patterns import EXTENSIONS, Patterns, find_modality, fits, label_rest, name_kind
+
+_NUMBER = r"[-_ ]?\d+[a-z]?"
+_DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
+_SESSION = (
+    rf"(?:ses-[a-z0-9]+|(?:ses|sess|session|visit|study|scan|exam|tp|timepoint|time|day|week|month|year|fu"
+    rf"|follow[-_ ]?up){_NUMBER}|baseline|follow[-_ ]?up|{_DATE})"
+)
+_SESSION_FOLDER = re.compile(rf"{_SESSION}|pre[-_ ]?op|post[-_ ]?op|mri?[-_ ]?\d+", re.I)
+_SUBJECT_FOLDER = re.compile(r"sub(?:ject)?[-_ ]?\d|sub-|pat(?:ient)?[-_ ]?\d|case[-_ ]?\d|BraTS", re.I)
+_SESSION_IN_NAME = re.compile(rf"(?<![^\W_]){_SESSION}(?![^\W_])", re.I)
+# Folders that sort files by kind and say nothing about who was examined.
+_SORTING_FOLDER = re.compile(
+    r"anat|dwi|perf|func|swi|mri|mr|nii|nifti|nii\.gz|raw|rawdata|data|derivatives|(?:images|labels)(?:tr|ts|va)?"
+    r"|imgs?|image|label|masks?|seg|segs|segmentations?|annotations?|gt|ground_?truth|volumes?|scans|dataset",
+    re.I,
+)
+_LABEL_FOLDER = re.compile(
+    r"labels?(?:tr|ts|va)?|seg|segs|segmentations?|annotations?|gt|ground_?truth", re.I
+)
+# Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w".
+_QUALIFIER = re.compile(
+    r"(?:^|[\W_]+)(?:ax|axial|sag|sagittal|cor|coronal|tra|trans|obl|[23]d|iso|fs|brain|skull|stripped|pre|post"
+    r"|ce|gd|gad|contrast|native|raw|orig|(?:acq|ce|rec|run|desc|space|echo|part|dir)-[a-z0-9]+)$",
+    re.I,
+)
+_BIDS = re.compile(r"(?<![^\W_])(sub-[a-z0-9]+)", re.I)
+_BIDS_SESSION = re.compile(r"(?<![^\W_])(ses-[a-z0-9]+)", re.I)
+# BraTS from 2023 on: subject and time point.
+_BRATS = re.compile(r"(BraTS-[A-Z]+-\d+)-(\d{3})", re.I)
+
+# Data of a header in another file (MHD, NHDR).
+_COMPANIONS = (".raw", ".zraw", ".raw.gz")
+
+
+Folders = tuple[str, ...]
+Key = tuple[Folders, str, str]  # folders of groups, subject, session
+
+
+@dataclass
+class _File:
+    path: str
+    modality: str | None  # None: a label
+    folders: Folders  # without those that only sort
+    rest: str  # the name beside the modality
+
+
+def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[str, ...] = ()) -> Found:
+    """The cases below ``folder``, told from the names of files and folders alone.
+
+    Args:
+        patterns: see :mod:`emim.cohort.patterns`.
+        label: patterns of label files; empty: the built-in recognition.
+    """
+    files, ignored = [], []
+    for path in _walk(folder):
+        kind = _recognise(path, folder, patterns, label)
+        if isinstance(kind, str):
+            ignored.append((str(path), kind))
+        else:
+            files.append(kind)
+    cases, without_case = _group(files, folder.name)
+    return Found(sorted(cases, key=lambda c: c.id), sorted(ignored + without_case))
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All files, through linked folders as well (data sets are often links), each folder once."""
+    files, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        files += [Path(root, n) for n in sorted(names)]
+    return files
+
+
+def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple[str, ...]) -> _File | str:
+    """The file as a part of a case, or why it is ignored."""
+    name, folders = path.name, path.relative_to(folder).parts[:-1]
+    at = "/".join(folders)
+    if name.startswith("."):
+        return "hidden file"
+    if name.lower().endswith(_COMPANIONS):
+        return "voxels of a header file"
+    if not name.lower().endswith(EXTENSIONS):
+        return (
+            "DICOM: convert it to NIfTI or NRRD first"
+            if name.lower().endswith((".dcm", ".ima"))
+            else "not an image"
+        )
+    of_label = [rest for text in label if (rest := fits(text, name, at)) is not None]
+    if of_label:
+        return _File(str(path), None, _case_folders(folders), of_label[0])
+    if not label and folders and _LABEL_FOLDER.fullmatch(folders[-1]):
+        rest = label_rest(name)
+        return _File(str(path), None, _case_folders(folders), rest)
+    found = find_modality(name, at, patterns)
+    if found and "derivatives" in folders:
+        return "in a derivatives folder: scan that folder itself to use it"
+    if found:
+        return _File(str(path), found.modality, _case_folders(folders, found.modality), found.rest)
+    kind = name_kind(name)
+    if kind == "label" and not label:
+        return _File(str(path), None, _case_folders(folders), label_rest(name))
+    if kind:
+        return "a mask" if kind == "mask" else "a label that does not fit the label pattern given"
+    for part in reversed(folders):  # T1/sub-01.nii.gz, sub-01/T1/image.nii.gz
+        modality = _folder_modality(part, patterns)
+        if modality:
+            rest = name.split(".")[0]
+            return _File(str(path), modality, _case_folders(folders, modality), rest)
+    return "no pattern fits its name"
+
+
+def _folder_modality(part: str, patterns: Patterns | None) -> str | None:
+    """The modality of a folder's name that says nothing else ("T1", "02-T2-FLAIR" does)."""
+    found = find_modality(part, "", patterns)
+    return (
+        found.modality if found and not _clean(found.rest) and not re.search(r"(?<![^\W_])\d", part) else None
+    )
+
+
+def _case_folders(folders: Folders, modality: str | None = None) -> Folders:
+    return tuple(
+        f
+        for f in folders
+        if not _SORTING_FOLDER.fullmatch(f) and not (modality and _folder_modality(f, None) == modality)
+    )
+
+
+def _clean(rest: str) -> str:
+    """What is left of a name beside the modality, without words on how the image was acquired."""
+    rest = rest.strip(" -_.+")
+    while (shorter := _QUALIFIER.sub("", rest).strip(" -_.+")) != rest:
+        rest = shorter
+    return rest
+
+
+def _group(files: list[_File], root: str) -> tuple[list[FoundCase], list[tuple[str, str]]]:
+    by_folder: dict[Folders, list[_File]] = defaultdict(list)
+    for f in files:
+        by_folder[f.folders].append(f)
+    sessions = _session_folders(set(by_folder))
+    cases: dict[Key, FoundCase] = {}
+    labels: list[tuple[Key, _File]] = []
+    for folders, inside in by_folder.items():
+        many = not folders or _is_series_of_subjects(inside, folders[-1])
+        for f in inside:
+            key = _case_key(f, folders, many, sessions, root)
+            if f.modality is None:
+                labels.append((key, f))
+            else:
+                case = cases.setdefault(key, FoundCase("", ""))
+                case.images.setdefault(f.modality, []).append(f.path)
+    ignored = []
+    for key, f in labels:
+        owners = _owners(key, cases)
+        if len(owners) == 1:
+            cases[owners[0]].labels.append(f.path)
+        else:
+            why = (
+                f"a label of which {len(owners)} cases could be meant" if owners else "a label without images"
+            )
+            ignored.append((f.path, why))
+    _name(cases)
+    return list(cases.values()), ignored
+
+
+def _owners(label: Key, cases: Iterable[Key]) -> list[Key]:
+    """The cases that a label file may belong to."""
+    if label in cases:
+        return [label]
+    _, subject, session = label
+    same = [k for k in cases if k[1] == subject and session in ("", k[2])]
+    return [k for k in same if k[0] == label[0]] or same
+
+
+def _session_folders(all_folders: set[Folders]) -> set[Folders]:
+    """The folders that are sessions of the subject above them, not subjects in a folder of a group.
+
+    Either their names say so, or the numbers: groups are few with many subjects each, subjects are
+    many with few sessions each.
+    """
+    nested = {f[:n] for f in all_folders for n in range(2, len(f) + 1)}
+    sessions = {p[:-1] for p in nested if _SESSION_FOLDER.fullmatch(p[-1])}
+    for depth in {len(p) for p in nested}:
+        level = [p for p in nested if len(p) == depth and not _SUBJECT_FOLDER.match(p[-1])]
+        parents = {p[:-1] for p in level}
+        if len(parents) > 1 and len(level) <= len(parents) ** 2:
+            sessions |= parents
+    return {p for p in nested if p[:-1] in sessions}
+
+
+def _is_series_of_subjects(files: list[_File], folder: str) -> bool:
+    """Whether a folder holds the files of several subjects side by side: pat01_t1, pat02_t1, …"""
+    images = [f for f in files if f.modality]
+    subjects = {m.group(1) for f in images if (m := _BIDS.search(f.rest))}
+    if len(subjects) > 1:
+        return True
+    groups: dict[str, list[str]] = defaultdict(list)
+    for f in images:
+        groups[_clean(f.rest)].append(f.modality)
+    if len(groups) < 2 or any(
+        not g[:1].isalpha() or g.startswith(folder) or _SESSION_IN_NAME.fullmatch(g) for g in groups
+    ):
+        return False
+    one_form = len({re.sub(r"\d+", "#", g) for g in groups}) == 1
+    return (
+        one_form
+        and all(len(set(m)) == len(m) for m in groups.values())
+        and bool(set.intersection(*(set(m) for m in groups.values())))
+    )
+
+
+def _case_key(f: _File, folders: Folders, many: bool, sessions: set[Folders], root: str) -> Key:
+    rest = _clean(f.rest)
+    if bids := _BIDS.search(rest):
+        session = _BIDS_SESSION.search(rest)
+        in_folder = [p for p in folders if _BIDS_SESSION.fullmatch(p)]
+        groups = tuple(p for p in folders if p != bids.group(1) and p not in in_folder)
+        return groups, bids.group(1), session.group(1) if session else "_".join(in_folder)
+    if many:
+        if whole := _BRATS.fullmatch(rest):
+            return folders, whole.group(1), whole.group(2)
+        session = _SESSION_IN_NAME.search(rest)
+        subject = _SESSION_IN_NAME.sub("", rest, count=1).strip(" -_.") if session else rest
+        return folders, subject or root, session.group() if session else ""
+    depth = len(folders)
+    while depth > 1 and folders[:depth] in sessions:
+        depth -= 1
+    subject, parts = folders[depth - 1], list(folders[depth:])
+    if whole := _BRATS.fullmatch(subject):
+        return folders[: depth - 1], whole.group(1), whole.group(2)
+    own = rest[len(subject) :].strip(" -_.") if rest.startswith(subject) else rest
+    if session := _SESSION_IN_NAME.search(own):
+        parts += [session.group()] if session.group() not in parts else []
+    elif rest.startswith(subject) and own and own.split("_")[0].isdigit():
+        parts.append(own)  # 10000/10000_1000000_t2w.mha
+    return folders[: depth - 1], subject, "_".join(parts)
+
+
+def _name(cases: dict[Key, FoundCase]) -> None:
+    """Give every case its id and subject; folders of groups join in where two subjects share a name."""
+    groups = defaultdict(set)
+    for group, subject, _ in cases:
+        groups[subject].add(group)
+    for (group, subject, session), case in cases.items():
+        case.subject = "_".join((*group, subject)) if len(groups[subject]) > 1 else subject
+        between = "-" if _BRATS.fullmatch(f"{subject}-{session}") else "_"
+        case.id = case.subject + (between + session if session else "")

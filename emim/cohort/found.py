@@ -1,0 +1,33 @@
+"""What a folder or a datalist names, before any file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from emim.cohort.volume import VolumeFacts
+
+
+@dataclass
+class FoundCase:
+    """A case as found: every candidate of each modality, so that duplicates can be reported."""
+
+    id: str
+    subject: str
+    images: dict[str, list[str]] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Found:
+    """All cases found.
+
+    Attributes:
+        ignored: files that are not used, each with the reason.
+        modalities: in the order the source gives, or None.
+        known: facts about files from an earlier scan, by path.
+    """
+
+    cases: list[FoundCase] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    modalities: tuple[str, ...] | None = None
+    known: dict[str, VolumeFacts] = field(default_factory=dict)

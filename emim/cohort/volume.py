@@ -1,0 +1,271 @@
+"""What one image or label file holds, found by reading all of it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_LABEL_VALUES = 256
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """One file. Geometry is ITK's: LPS, mm, axes i, j, k. Everything is None where it could not be read.
+
+    Attributes:
+        size, spacing, origin, direction: the grid; ``direction`` row by row.
+        orientation: anatomical directions that i, j, k run towards, ``LPS``; the nearest ones if oblique.
+        range: lowest and highest finite value.
+        values: label files: the values other than 0; None for images.
+        content: lower and upper corner (LPS, mm) of the box around all that differs from the
+            background, which is the value of the first voxel; None when nothing differs.
+        digest: of size and voxels; equal for equal images, however they are stored.
+        problems, notes: what forbids the file's use, and what a person should know.
+        stamp: length and time of last change of the file, by which a later scan knows it again.
+    """
+
+    size: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    origin: tuple[float, ...] | None = None
+    direction: tuple[float, ...] | None = None
+    orientation: str | None = None
+    range: tuple[float, float] | None = None
+    values: tuple[int, ...] | None = None
+    content: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    digest: str | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    stamp: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> VolumeFacts:
+        """The facts that :meth:`to_dict` wrote; JSON has turned their tuples into lists."""
+        return VolumeFacts(**{k: _tuples(v) for k, v in data.items()})
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (LPS, mm) of the box around the whole grid."""
+        return self._box_of(np.zeros(3), np.array(self.size) - 1.0)
+
+    def same_grid(self, other: VolumeFacts) -> bool:
+        """Whether both have the same voxels in space, to within a hundredth of a voxel."""
+        if self.size != other.size:
+            return False
+        corners = [np.array(c) for c in ((0, 0, 0), self.size)]
+        return all(
+            np.abs(self._to_world(c) - other._to_world(c)).max() < 0.01 * min(self.spacing) for c in corners
+        ) and np.allclose(self.direction, other.direction, atol=1e-3)
+
+    def _to_world(self, index: np.ndarray) -> np.ndarray:
+        return np.array(self.origin) + np.array(self.direction).reshape(3, 3) @ (
+            index * np.array(self.spacing)
+        )
+
+    def _box_of(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ends = np.stack([first - 0.5, last + 0.5])
+        corners = [
+            self._to_world(np.array([ends[a, 0], ends[b, 1], ends[c, 2]])) for a, b, c in np.ndindex(2, 2, 2)
+        ]
+        return np.min(corners, axis=0), np.max(corners, axis=0)
+
+
+def file_stamp(path: str | Path) -> tuple[int, int] | None:
+    """Length in bytes and time of last change in ns of a file, or None where there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
+    """Read the file ``path`` and say what it holds; what is wrong goes into ``problems``."""
+    import SimpleITK as sitk
+
+    stamp = file_stamp(path)
+    if stamp is None:
+        return VolumeFacts(problems=("the file does not exist",))
+    if stamp[0] == 0:
+        return VolumeFacts(problems=("the file is empty (0 bytes)",), stamp=stamp)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+        shape = _shape_problem(size, components)
+        if shape:
+            return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
+        damage = _damage(path)
+        if damage:
+            return VolumeFacts(size=tuple(size), problems=(damage,), stamp=stamp)
+        image = reader.Execute()
+    except RuntimeError as error:
+        return VolumeFacts(problems=(_plain(str(error)),), stamp=stamp)
+    return _facts(image, label, stamp)
+
+
+def _facts(image: Any, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
+    import SimpleITK as sitk
+
+    array = sitk.GetArrayViewFromImage(image)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    problems, notes = [], []
+    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+        problems.append("its axes are not at right angles (sheared grid)")
+    grid = VolumeFacts(
+        size=image.GetSize(),
+        spacing=image.GetSpacing(),
+        origin=image.GetOrigin(),
+        direction=image.GetDirection(),
+    )
+    if np.issubdtype(array.dtype, np.floating):
+        finite = np.isfinite(array)
+        bad = array.size - int(np.count_nonzero(finite))
+        if bad:
+            problems.append(f"{bad} voxels are NaN or infinite")
+            array = array[finite] if bad < array.size else None
+    if array is None:
+        return VolumeFacts(**{**grid.__dict__, "problems": tuple(problems), "stamp": stamp})
+    low, high = float(array.min()), float(array.max())
+    values = content = None
+    if label:
+        values, problem = _label_values(array, low, high)
+        problems += [problem] if problem else []
+        notes += ["the label is empty (no voxel differs from 0)"] if values == () else []
+    elif low == high:
+        problems.append(f"the image is empty (every voxel is {low:g})")
+    elif array.ndim == 3:
+        notes += _saturation(array, high)
+        content = _content_box(grid, array)
+    codes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
+    digest = hashlib.blake2b(repr(grid.size).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array))
+    return VolumeFacts(
+        **{
+            **grid.__dict__,
+            "orientation": codes,
+            "range": (low, high),
+            "values": values,
+            "content": content,
+            "digest": digest.hexdigest(),
+            "problems": tuple(problems),
+            "notes": tuple(notes),
+            "stamp": stamp,
+        }
+    )
+
+
+def _shape_problem(size: tuple[int, ...], components: int) -> str | None:
+    text = " x ".join(map(str, size))
+    if components > 1:
+        return f"each voxel has {components} values (a colour image or a vector field); one is needed"
+    if len(size) > 3:
+        return f"it is {len(size)}-D ({text}); split it into one 3-D file per modality"
+    if len(size) < 3 or min(size) < 2:
+        return f"it is a single slice ({text}); a volume is needed"
+    return None
+
+
+def _label_values(array: np.ndarray, low: float, high: float) -> tuple[tuple[int, ...] | None, str | None]:
+    if low < 0 or high > np.iinfo(np.int16).max:
+        return None, f"label values reach from {low:g} to {high:g}; they must lie within 0 and 32767"
+    whole = array.astype(np.int16)
+    if np.issubdtype(array.dtype, np.floating) and not np.array_equal(whole, array):
+        return (
+            None,
+            "label values are not whole numbers (a probability map, or labels that were interpolated?)",
+        )
+    values = np.flatnonzero(np.bincount(whole.ravel()))
+    if len(values) > MAX_LABEL_VALUES:
+        return None, f"it has {len(values)} different values; is it an image instead of a label map?"
+    return tuple(int(v) for v in values if v), None
+
+
+def _saturation(array: np.ndarray, high: float) -> list[str]:
+    """A note when many voxels sit at the largest value that the file's integers can hold."""
+    if (
+        not np.issubdtype(array.dtype, np.integer)
+        or high != np.iinfo(array.dtype).max
+        or array.dtype.itemsize < 2
+    ):
+        return []
+    share = np.count_nonzero(array == array.dtype.type(high)) / array.size
+    return (
+        ["intensities are cut off at the largest value of the file's type (saturated)"]
+        if share > 1e-6
+        else []
+    )
+
+
+def _content_box(grid: VolumeFacts, array: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    filled = array != array[0, 0, 0]
+    first, last = np.zeros(3), np.zeros(3)
+    for axis in range(3):  # i, j, k; the array's axes are the reverse
+        others = tuple(a for a in range(3) if a != 2 - axis)
+        inside = np.flatnonzero(filled.any(axis=others))
+        first[axis], last[axis] = inside[0], inside[-1]
+    low, high = grid._box_of(first, last)
+    return tuple(map(float, low)), tuple(map(float, high))
+
+
+def _damage(path: str | Path) -> str | None:
+    """ITK fills what a truncated NIfTI file lacks with zeros and says nothing: look first."""
+    name = str(path).lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return None
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    length = 0
+    try:
+        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+            header = stream.read(352)
+            expected = _nifti_length(header)
+            if packed:
+                length = len(header)
+                while block := stream.read(1 << 22):
+                    length += len(block)
+            else:
+                length = os.path.getsize(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        return f"the file is damaged or incomplete ({error})"
+    if length < expected:
+        return f"the file is incomplete: {length} of {expected} bytes"
+    return None
+
+
+def _nifti_length(header: bytes) -> int:
+    """Bytes that a NIfTI file (version 1 or 2) needs at least, by its header."""
+    order = "<" if header[:4] in (b"\x5c\x01\x00\x00", b"\x1c\x02\x00\x00") else ">"
+    if int.from_bytes(header[:4], "little" if order == "<" else "big") == 540:
+        dim, bits = np.frombuffer(header, order + "i8", 8, 16), np.frombuffer(header, order + "i2", 1, 14)
+        offset = np.frombuffer(header, order + "i8", 1, 168)
+    else:
+        dim, bits = np.frombuffer(header, order + "i2", 8, 40), np.frombuffer(header, order + "i2", 1, 72)
+        offset = np.frombuffer(header, order + "f4", 1, 108)
+    return int(offset[0]) + int(np.prod(dim[1 : 1 + int(dim[0])], dtype=np.int64)) * int(bits[0]) // 8
+
+
+def _plain(message: str) -> str:
+    """An error message of ITK in the words of a user."""
+    if "orthonormal" in message:
+        return "its axes are not at right angles (sheared grid)"
+    if "Unable to determine ImageIO" in message:
+        return "it cannot be read: not an image of this type, or damaged"
+    if "not read completely" in message or "expected" in message:
+        return "the file is damaged or incomplete"
+    last = [line.strip() for line in message.splitlines() if line.strip()][-1]
+    return f"it cannot be read ({re.sub(r'ITK ERROR: *|0x[0-9a-f]+', '', last)[:200]})"
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,98 @@
+"""Segmenting every case of a cohort."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from emim.cohort.case import Cohort
+from emim.errors import Cancelled, EmimError
+from emim.events import Events
+from emim.inference.inputs import check_headers
+from emim.inference.outputs import check_writable, write_atomically
+from emim.inference.worker import Job, Options, Worker, csv_text, plan
+from emim.package.bundle import Package
+
+SUMMARY_VERSION = 1
+
+
+def segment_cohort(
+    package: Package,
+    cohort: Cohort,
+    folder: Path,
+    extension: str,
+    device: str,
+    options: Options,
+    events: Events,
+) -> list[dict[str, Any]]:
+    """Segment every case; what is wrong with one case does not keep the others from being done."""
+    cases = cohort.cases
+    if not cases:
+        raise EmimError("The cohort has no usable case.", hint="`emim scan` says what is wrong with each.")
+    if folder.is_file():
+        raise EmimError("For a cohort the output is a folder, but this is a file.", folder)
+    results: list[dict[str, Any]] = []
+    jobs: list[Job] = []
+    for case in cases:
+        if Path(case.id).name != case.id or case.id in ("", ".", ".."):
+            raise EmimError(
+                f"The case id {case.id!r} cannot name a file.", hint="Use letters, digits, - and _."
+            )
+        try:
+            jobs.append(plan(package.card, case.id, case.images, folder / f"{case.id}{extension}", options))
+        except EmimError as error:
+            results.append(_failure(case.id, error, events))
+    if not jobs:
+        first = results[0]["error"]
+        raise EmimError(
+            f"No case can be segmented. The first: {first['what']}", first["where"], first["hint"]
+        )
+    summary, table = folder / "summary.json", folder / "volumes.csv"
+    files = [f for job in jobs for f in job.outputs.all()]
+    images = [i for job in jobs for i in job.images.values()]
+    check_writable([*files, summary, table], images, options.overwrite)
+    worker = Worker(package, device, options, events)
+    try:
+        for i, job in enumerate(jobs, 1):
+            try:
+                check_headers(job.images, job.reference)
+                results.append(worker.run(job, f"{job.case} ({i} of {len(jobs)})"))
+            except Cancelled:
+                raise
+            except Exception as error:  # one bad case must not cost the night's other cases
+                results.append(_failure(job.case, error, events))
+    finally:
+        order = {case.id: i for i, case in enumerate(cases)}
+        results.sort(key=lambda r: order[r["case"]])
+        _write_summary(summary, table, package, results)
+    return results
+
+
+def _failure(case: str, error: Exception, events: Events) -> dict[str, Any]:
+    if isinstance(error, EmimError):
+        told = {"what": error.what, "where": error.where, "hint": error.hint}
+    else:
+        told = {"what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
+    events.warning(f"Case {case} was not segmented: {told['what']}", told["where"], told["hint"])
+    return {"case": case, "error": told}
+
+
+def _write_summary(summary: Path, table: Path, package: Package, results: list[dict[str, Any]]) -> None:
+    data = {
+        "version": SUMMARY_VERSION,
+        "model": package.card.name,
+        "segmented": sum("error" not in r for r in results),
+        "failed": sum("error" in r for r in results),
+        "cases": results,
+    }
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    write_atomically(summary, lambda p: p.write_text(text, encoding="utf-8"))
+    rows = [
+        (r["case"], s.name, s.output, f"{r['volumes_ml'][s.name]:.4f}")
+        for r in results
+        if "error" not in r
+        for s in package.card.structures
+    ]
+    text_table = csv_text([("case", "structure", "value", "volume_ml"), *rows])
+    write_atomically(table, lambda p: p.write_text(text_table, encoding="utf-8"))

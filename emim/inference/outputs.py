@@ -1,0 +1,104 @@
+"""The files that a segmentation writes: named and checked before the work, written atomically."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emim.errors import EmimError
+from emim.package.model import ModelCard
+
+EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where each result goes. All lie beside ``label`` and begin with its name.
+
+    Attributes:
+        label: the segmentation.
+        volumes: table of volumes, CSV.
+        overlay: picture, or None when not wanted.
+        probabilities: structure name to the file of its probabilities; empty when not wanted.
+    """
+
+    label: Path
+    volumes: Path
+    overlay: Path | None
+    probabilities: dict[str, Path]
+
+    def all(self) -> list[Path]:
+        optional = [self.overlay] if self.overlay else []
+        return [self.label, self.volumes, *optional, *self.probabilities.values()]
+
+
+def plan_outputs(label: str | Path, card: ModelCard, probabilities: bool, overlay: bool) -> Outputs:
+    """Name the files that go with ``label``.
+
+    Raises:
+        EmimError: when the ending of ``label`` is not one that can be written.
+    """
+    label = Path(label).absolute()
+    stem, extension = split_extension(label)
+    maps = {}
+    for structure in card.structures if probabilities else ():
+        name = re.sub(r"[^\w-]+", "_", structure.name)
+        path = label.with_name(f"{stem}_probability_{name}{extension.removeprefix('.seg')}")
+        if path in maps.values():  # two names that differ only in what a file name cannot hold
+            path = path.with_name(f"{stem}_probability_{name}_{structure.output}.nii.gz")
+        maps[structure.name] = path
+    picture = label.with_name(f"{stem}_overlay.png") if overlay else None
+    return Outputs(label, label.with_name(f"{stem}_volumes.csv"), picture, maps)
+
+
+def split_extension(path: Path) -> tuple[str, str]:
+    """``("seg", ".nii.gz")`` of ``seg.nii.gz``.
+
+    Raises:
+        EmimError: for an ending that cannot be written.
+    """
+    for extension in EXTENSIONS:
+        if path.name.lower().endswith(extension) and len(path.name) > len(extension):
+            return path.name[: -len(extension)], extension
+    raise EmimError(
+        "A segmentation cannot be written in this format.",
+        path,
+        f"Let the name end in one of: {', '.join(EXTENSIONS)}.",
+    )
+
+
+def check_writable(files: Iterable[Path], inputs: Iterable[str | Path], overwrite: bool) -> None:
+    """Refuse, before any work, to write where something would be lost or nothing can be written.
+
+    Raises:
+        EmimError: when a file is an input, exists without ``overwrite``, or its folder refuses.
+    """
+    sources = {Path(p).resolve() for p in inputs}
+    folders = set()
+    for file in files:
+        folders.add(file.parent)
+        if file.resolve() in sources:
+            raise EmimError("The output would overwrite an input.", file, "Choose another output name.")
+        if file.is_dir():
+            raise EmimError("The output is a folder.", file, "Give the name of a file.")
+        if file.exists() and not overwrite:
+            raise EmimError("The output exists already.", file, "Choose another name, or overwrite it.")
+    for folder in folders:
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise EmimError("Nothing can be written to this folder.", existing, "Choose another output.")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary path of the same ending, then rename to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Segmenting a case, or every case of a cohort, with a model package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emim.cohort.case import Cohort
+from emim.errors import EmimError
+from emim.events import Events
+from emim.inference.batch import segment_cohort
+from emim.inference.inputs import check_headers
+from emim.inference.outputs import check_writable
+from emim.inference.worker import Options, Worker, plan
+from emim.package.bundle import Package, read_package
+
+if TYPE_CHECKING:
+    from emim.cohort.scan import Scan
+
+
+def segment(
+    model: str | Path | Package,
+    inputs: Mapping[str, str | Path] | None,
+    output: str | Path,
+    *,
+    cohort: Cohort | Scan | None = None,
+    extension: str = ".nii.gz",
+    device: str = "auto",
+    overlap: float = 0.5,
+    mirror: bool = False,
+    probabilities: bool = False,
+    overlay: bool = True,
+    reference: str | None = None,
+    events: Events | None = None,
+    overwrite: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Segment one case (``inputs``) or all cases of a ``cohort``.
+
+    The label map has exactly the grid of the reference input. Beside ``seg.nii.gz`` lie
+    ``seg_volumes.csv`` (mL of each whole structure), ``seg_overlay.png`` and, when wanted,
+    ``seg_probability_NAME.nii.gz`` (float32). For a cohort ``output`` is a folder that receives these
+    files once per case, named by its id, and ``volumes.csv`` and ``summary.json`` for all.
+
+    Args:
+        model: a package folder or zip, or a fine-tuning run folder.
+        inputs: modality name, in any case, to image file. Grids may differ.
+        output: file ending in .nii.gz, .nii, .seg.nrrd, .nrrd or .mha; a folder for a cohort.
+        extension: ending of the label maps of a cohort.
+        device: auto, cpu, cuda, cuda:1, mps …
+        overlap: share of a tile covered by its neighbour, 0 to below 1.
+        mirror: average over the eight mirrorings of each tile: slower, often a little better.
+        reference: modality whose grid the result gets; None: the model's own, else the first given.
+        overwrite: replace output files that exist.
+        should_stop: asked before each tile; true cancels.
+
+    Returns:
+        For a case ``case, output, volumes, overlay, probabilities`` (paths), ``volumes_ml`` (name to
+        mL), ``reference``, ``missing`` (modalities), ``device`` and ``seconds``. For a cohort a list of
+        these; a case that failed has ``case`` and ``error`` (what, where, hint) instead.
+
+    Raises:
+        EmimError: for bad input, before any work; in a cohort only for what concerns all cases.
+        Cancelled: when ``should_stop`` said so; finished cases of a cohort are kept.
+    """
+    if (inputs is None) == (cohort is None):
+        raise EmimError("Give either the inputs of one case or a cohort.", hint="Not both, not neither.")
+    if not 0 <= overlap < 1:
+        raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
+    package = model if isinstance(model, Package) else read_package(model)
+    options = Options(overlap, mirror, probabilities, overlay, reference, overwrite, should_stop)
+    events = events or Events()
+    if inputs is not None:
+        job = plan(package.card, "", inputs, Path(output), options)
+        check_writable(job.outputs.all(), job.images.values(), overwrite)
+        check_headers(job.images, job.reference)
+        return Worker(package, device, options, events).run(job)
+    cohort = getattr(cohort, "cohort", cohort)  # of a Scan
+    return segment_cohort(package, cohort, Path(output).absolute(), extension, device, options, events)

@@ -1,0 +1,145 @@
+"""Segmenting one case after the other with a loaded network."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emim.cohort.case import Case
+from emim.config import Structure
+from emim.events import Events
+from emim.inference.image_file import write_like
+from emim.inference.inputs import choose_reference, match_inputs
+from emim.inference.labelling import Labelling, label_on_grid
+from emim.inference.outputs import Outputs, plan_outputs, write_atomically
+from emim.inference.seg_nrrd import write_seg_nrrd
+from emim.package.bundle import Package
+from emim.package.model import ModelCard
+from emim.volumes.grid import Grid
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`emim.inference.segment.segment` was asked for, the same for every case."""
+
+    overlap: float
+    mirror: bool
+    probabilities: bool
+    overlay: bool
+    reference: str | None
+    overwrite: bool
+    should_stop: Callable[[], bool] | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case: its files by modality, the modality that gives the grid, and what to write."""
+
+    case: str
+    images: dict[str, str]
+    reference: str
+    outputs: Outputs
+
+
+def plan(card: ModelCard, case: str, inputs: Mapping[str, str | Path], output: Path, options: Options) -> Job:
+    """Assign the inputs and name the outputs of one case; a cohort's case has an id, ``case``.
+
+    Raises:
+        EmimError: when inputs are unknown or missing, or the output cannot be written.
+    """
+    images = match_inputs(card, inputs, ignore_others=bool(case))
+    outputs = plan_outputs(output, card, options.probabilities, options.overlay)
+    return Job(case or output.name, images, choose_reference(card, images, options.reference), outputs)
+
+
+class Worker:
+    """A loaded network that segments one job after the other."""
+
+    def __init__(self, package: Package, device: str, options: Options, events: Events) -> None:
+        from emim.inference.predict import load_network
+        from emim.training.device import choose_device
+
+        self.card, self.options, self.events = package.card, options, events
+        self.device = choose_device(device)
+        events.status(f"Loading the model {self.card.name} on {self.device}")
+        self.network = load_network(package, self.device)
+
+    def run(self, job: Job, text: str = "") -> dict[str, Any]:
+        """Segment one case and write its outputs; ``text`` names it in the progress."""
+        from emim.inference.predict import predict_case
+        from emim.volumes.io import read_header
+        from emim.volumes.preprocess import prepare_case
+
+        started = time.monotonic()
+        card, options = self.card, self.options
+        missing = [m for m in card.modalities if m not in job.images]
+        without = f" without {', '.join(missing)}, as the model was trained to do" if missing else ""
+        text = text or job.case
+        self.events.status(f"Segmenting {text}{without}")
+        settings = dataclasses.replace(card.preprocess, reference=job.reference)
+        prepared = prepare_case(Case(job.case, job.case, job.images), card.modalities, settings)
+        probabilities = predict_case(
+            self.network, prepared, card, self.device, options.overlap, options.mirror,
+            self.events, options.should_stop, text,
+        )  # fmt: skip
+        reference = job.images[job.reference]
+        target = read_header(reference).grid
+
+        def save(structure: Structure, channel: np.ndarray) -> None:
+            if structure.name in job.outputs.probabilities:
+                path = job.outputs.probabilities[structure.name]
+                write_atomically(path, lambda p: write_like(reference, target, channel, p))
+
+        result = label_on_grid(card, probabilities, prepared.grid, target, save)
+        self._write(job.outputs, result, reference, target)
+        overlay = self._write_overlay(job.outputs.overlay, result, reference)
+        return {
+            "case": job.case,
+            "output": str(job.outputs.label),
+            "volumes": str(job.outputs.volumes),
+            "overlay": overlay,
+            "probabilities": {n: str(p) for n, p in job.outputs.probabilities.items()},
+            "volumes_ml": result.volumes,
+            "reference": job.reference,
+            "missing": missing,
+            "device": str(self.device),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+
+    def _write(self, outputs: Outputs, result: Labelling, reference: str, target: Grid) -> None:
+        structures = self.card.structures
+        rows = [(s.name, s.output, f"{result.volumes[s.name]:.4f}") for s in structures]
+        table = csv_text([("structure", "value", "volume_ml"), *rows])
+        write_atomically(outputs.volumes, lambda p: p.write_text(table, encoding="utf-8"))
+        if outputs.label.name.lower().endswith(".seg.nrrd"):
+            write_atomically(outputs.label, lambda p: write_seg_nrrd(p, result.layers, target, structures))
+        else:
+            write_atomically(outputs.label, lambda p: write_like(reference, target, result.label, p))
+
+    def _write_overlay(self, path: Path | None, result: Labelling, reference: str) -> str | None:
+        """Paint the picture; a segmentation without its picture is still a segmentation."""
+        if path is None:
+            return None
+        from emim.inference.picture import write_picture
+
+        try:
+            write_atomically(path, lambda p: write_picture(p, reference, result, self.card.structures))
+        except Exception as error:
+            self.events.warning(f"The overlay picture could not be made: {error}.", path)
+            return None
+        return str(path)
+
+
+def csv_text(rows: Sequence[tuple]) -> str:
+    """``rows`` as the text of a CSV file."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()

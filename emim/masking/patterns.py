@@ -1,0 +1,115 @@
+"""Mask patterns: which mask units of which modalities are hidden from the network.
+
+A crop is divided into N cubic mask units. A pattern gives every (modality, unit) pair a *kind*:
+0 visible, 1 hidden by the modal mask, 2 by the position mask, 3 by the patch mask (:data:`KINDS`).
+
+The hybrid mask pattern (HMP) of E-MIM (arXiv 2407.10377) concatenates the three masking steps; order,
+ratios and mask unit are not published, so those here are this project's. A total target ratio is
+split: with d of M modalities dropped, the share q = (ratio - d/M) / (1 - d/M) of the units of the
+others is to be hidden; ``position_share`` of q by position, the rest by patch.
+
+To add a pattern, write a function like those below and name it in :data:`PATTERNS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from emim.config import MaskConfig
+
+VISIBLE, MODAL, POSITION, PATCH = range(4)
+KINDS = {"modal": MODAL, "position": POSITION, "patch": PATCH}
+
+Pattern = Callable[[np.random.Generator, int, int, MaskConfig], np.ndarray]
+
+
+def hybrid(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """The three steps one after the other; a pair counts for the step that hid it first."""
+    kinds = _drop_modalities(rng, modalities, units, config)
+    dropped = (kinds[:, 0] == MODAL).sum()
+    to_hide = (config.ratio - dropped / modalities) / (1 - dropped / modalities)
+    _hide_positions(rng, kinds, math.ceil(config.position_share * to_hide * units))
+    _hide_patches(rng, kinds, math.ceil((1 - config.position_share) * to_hide * units))
+    return kinds
+
+
+def modal(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """Whole modalities only; ``max_dropped`` decides the ratio, ``ratio`` is not used."""
+    return _drop_modalities(rng, modalities, units, config, limit=modalities - 1)
+
+
+def position(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """The same positions in every modality: plain masked image modelling, also named "random"."""
+    kinds = np.zeros((modalities, units), np.int8)
+    _hide_positions(rng, kinds, math.ceil(config.ratio * units))
+    return kinds
+
+
+def patch(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """Positions drawn for each modality independently."""
+    kinds = np.zeros((modalities, units), np.int8)
+    _hide_patches(rng, kinds, math.ceil(config.ratio * units))
+    return kinds
+
+
+def none(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """Nothing is hidden: a plain autoencoder, as a control."""
+    return np.zeros((modalities, units), np.int8)
+
+
+PATTERNS: dict[str, Pattern] = {
+    "hybrid": hybrid,
+    "random": position,
+    "modal": modal,
+    "position": position,
+    "patch": patch,
+    "none": none,
+}
+
+
+def draw_mask(
+    config: MaskConfig, present: np.ndarray, units: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the mask of one sample.
+
+    Args:
+        config: pattern and ratios.
+        present: boolean (M,), false for modalities the sample lacks; they are not masked, and the
+            ratio holds over the modalities that are there.
+        units: number N of mask units.
+        rng: source of randomness.
+
+    Returns:
+        int8 (M, N), see the module's text. At least one pair that is present stays visible.
+    """
+    kinds = np.zeros((len(present), units), np.int8)
+    kinds[present] = PATTERNS[config.pattern](rng, int(present.sum()), units, config)
+    return kinds
+
+
+def _drop_modalities(rng, modalities, units, config, limit=None) -> np.ndarray:
+    kinds = np.zeros((modalities, units), np.int8)
+    if limit is None:  # the modal mask alone must not exceed the target ratio
+        limit = min(modalities - 1, math.floor(config.ratio * modalities))
+    most = min(config.max_dropped, limit)
+    if most >= 1:
+        count = rng.integers(1, most + 1)
+        kinds[rng.choice(modalities, count, replace=False)] = MODAL
+    return kinds
+
+
+def _hide_positions(rng, kinds: np.ndarray, count: int) -> None:
+    where = rng.choice(kinds.shape[1], min(count, kinds.shape[1] - 1), replace=False)
+    part = kinds[:, where]
+    part[part == VISIBLE] = POSITION
+    kinds[:, where] = part
+
+
+def _hide_patches(rng, kinds: np.ndarray, count: int) -> None:
+    for row in kinds:
+        visible = np.flatnonzero(row == VISIBLE)
+        if visible.size:  # one unit of every modality that is not dropped stays visible
+            row[rng.choice(visible, min(count, visible.size - 1), replace=False)] = PATCH

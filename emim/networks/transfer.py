@@ -1,0 +1,134 @@
+"""Weights from a pre-training run or a model package into a segmentation network, with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from emim.errors import EmimError
+
+# Layers whose second axis (or only axis, for tokens) is the modalities.
+INPUT_LAYER = "unet.encoder.conv_init.weight"
+TOKENS = "tokens.value"
+
+
+@dataclass
+class TransferReport:
+    """What became of every tensor.
+
+    Attributes:
+        source: where the weights came from.
+        loaded: names of tensors taken as they were.
+        adapted: (name, how) of tensors that were rearranged by modality.
+        new: names of tensors of the target that start at random.
+        left_out: (name, why) of tensors of the source that were not used.
+    """
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    adapted: list[tuple[str, str]] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        lines = [f"Weights from {self.source}:", f"  loaded unchanged: {len(self.loaded)} tensors"]
+        lines += [f"  adapted: {name}: {how}" for name, how in self.adapted]
+        lines += [f"  new, at random: {', '.join(_groups(self.new))}"] if self.new else []
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.left_out:
+            reasons.setdefault(why, []).append(name)
+        lines += [f"  left out: {', '.join(_groups(names))} ({why})" for why, names in reasons.items()]
+        return "\n".join(lines)
+
+
+def transfer(
+    source: dict[str, torch.Tensor],
+    target: nn.Module,
+    source_modalities: Sequence[str],
+    target_modalities: Sequence[str],
+    name: str,
+) -> TransferReport:
+    """Load ``source`` into ``target`` (a :class:`~emim.networks.segmenter.Segmenter`) in place.
+
+    Modalities are matched by name: the input layer's channels and the tokens are reordered, those of
+    a modality the source did not know become the mean of the others.
+
+    Args:
+        source: state of a MaskedAutoencoder or a Segmenter.
+        name: of the source, for the report.
+
+    Raises:
+        EmimError: when a tensor that must fit has another shape, when no modality is shared, or when
+            the source lacks a part of the encoder; nothing is loaded then.
+    """
+    report = TransferReport(name)
+    state = target.state_dict()
+    result = dict(state)
+    segmentation = any(k.startswith("unet.") for k in source)
+    for key, value in source.items():
+        if not segmentation and key.startswith(("encoder.", "up_layers.")):
+            key = "unet." + key
+        if key.startswith(("norm.", "head.", "regulariser.")):
+            report.left_out.append((key, "made for pre-training only"))
+        elif key not in state:
+            report.left_out.append((key, "the segmentation network has no such part"))
+        elif key in (INPUT_LAYER, TOKENS) and list(source_modalities) != list(target_modalities):
+            result[key] = _by_modality(
+                value, state[key], source_modalities, target_modalities, 1 if key == INPUT_LAYER else 0
+            )
+            report.adapted.append(
+                (key, f"modalities {list(source_modalities)} arranged as {list(target_modalities)}")
+            )
+        elif ".head." in key and value.shape != state[key].shape:
+            report.left_out.append((key, "made for other structures"))
+        elif value.shape != state[key].shape:
+            raise EmimError(
+                f"The weights do not fit: {key} is {tuple(value.shape)}, "
+                f"the network has {tuple(state[key].shape)}.",
+                name,
+                "Use the network settings of the run the weights come from.",
+            )
+        else:
+            result[key] = value
+            report.loaded.append(key)
+    taken = set(report.loaded) | {k for k, _ in report.adapted}
+    report.new = [k for k in state if k not in taken]
+    missing = [k for k in report.new if k.startswith("unet.encoder.") or k == TOKENS]
+    if missing:
+        raise EmimError(
+            f"The weights lack {len(missing)} parts of the encoder, such as {missing[0]}.",
+            name,
+            "Use the network settings of the run the weights come from.",
+        )
+    target.load_state_dict(result)
+    return report
+
+
+def _by_modality(value, fresh, source, target, axis) -> torch.Tensor:
+    index = {m: i for i, m in enumerate(source)}
+    if not any(m in index for m in target):
+        raise EmimError(
+            "The weights and the cohort share no modality.",
+            hint=f"The weights know {', '.join(source)}; the cohort has {', '.join(target)}.",
+        )
+    if value.shape[:axis] + value.shape[axis + 1 :] != fresh.shape[:axis] + fresh.shape[axis + 1 :]:
+        raise EmimError(
+            f"The weights do not fit: {tuple(value.shape)} against {tuple(fresh.shape)}.",
+            hint="Use the network settings of the run the weights come from.",
+        )
+    mean = value.mean(axis)
+    parts = [value.select(axis, index[m]) if m in index else mean for m in target]
+    return torch.stack(parts, axis)
+
+
+def _groups(names: Sequence[str]) -> list[str]:
+    """Names shortened to their first three parts, each once."""
+    return list(dict.fromkeys(".".join(n.split(".")[:3]) for n in names))

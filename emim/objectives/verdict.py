@@ -1,0 +1,131 @@
+"""From the numbers of a pre-training run to plain words: healthy, collapsed, or undecided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Share of the target's variance across subjects under which the output counts as constant.
+CONSTANT_OUTPUT = 0.02
+# A loss within this factor of a collapse line lies on it.
+ON_LINE = 1.1
+# Healthy means clearly below the template line.
+CLEARLY_BELOW = 0.95
+# Effective rank over the attainable rank under which a level counts as collapsed.
+LOW_RANK = 0.1
+
+LINE_NAMES = {
+    "L_a": "one constant value",
+    "L_b": "one average patch",
+    "L_c": "the average anatomy at each position",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``state`` is "healthy", "complete collapse", "dimensional collapse" or "undecided"."""
+
+    state: str
+    why: tuple[str, ...]
+    advice: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge(
+    validations: Sequence[dict[str, Any]], lines: dict[str, float], progress: float = 1.0
+) -> Verdict:
+    """Judge a run by its validation metrics.
+
+    Args:
+        validations: validation metrics in order of steps: ``reconstruction``, ``output_variance``
+            and ``rank_ratio`` (one value per pyramid level); the last ones count.
+        lines: ``L_a``, ``L_b``, ``L_c`` of the training cohort, for the same loss.
+        progress: share of the planned steps that is done; an early run is not judged.
+    """
+    if not validations or progress < 0.2:
+        return Verdict("undecided", ("Too early to tell: the run has only begun.",))
+    recent = validations[-max(1, min(3, len(validations) // 5)) :]
+    loss = _mean(v.get("reconstruction") for v in recent)
+    variance = _mean(v.get("output_variance") for v in recent)
+    ranks = recent[-1].get("rank_ratio") or []
+    if not math.isfinite(loss):
+        return Verdict(
+            "undecided",
+            ("There is no validation loss to judge by.",),
+            ("Give at least two subjects for validation, and a mask pattern that hides something.",),
+        )
+    ratio = loss / lines["L_c"] if lines.get("L_c") else math.nan
+    compared = f"The validation loss is {loss:.3f}, {ratio:.2f} times the template line L_c."
+    if variance < CONSTANT_OUTPUT:
+        return _complete_collapse(loss, variance, lines)
+    flat = [i for i, r in enumerate(ranks) if r is not None and r < LOW_RANK]
+    if flat:
+        worst = min(flat, key=lambda i: ranks[i])
+        return Verdict(
+            "dimensional collapse",
+            (
+                compared,
+                f"Features of level {worst + 1} use {100 * ranks[worst]:.0f} % of the dimensions they "
+                f"could (collapsed: under {100 * LOW_RANK:.0f} %).",
+            ),
+            (
+                "Use the Barlow pyramid (regulariser.name=barlow), or raise regulariser.weight.",
+                "Train on more subjects, or with a smaller network.",
+            ),
+        )
+    depends = (
+        f"The output follows the input: it carries {100 * variance:.0f} % of the differences between "
+        "subjects." if math.isfinite(variance) else "Too few subjects to measure the output's variance."
+    )
+    if ratio < CLEARLY_BELOW:
+        return Verdict(
+            "healthy",
+            (
+                compared + " No network that ignores its input can do that.",
+                depends,
+                "Features use their dimensions at every level.",
+            ),
+        )
+    return Verdict(
+        "undecided",
+        (compared + " It is not clearly below yet, so average anatomy alone would do as well.", depends),
+        ("Train longer: more steps, or a higher train.learning_rate.",),
+    )
+
+
+def _complete_collapse(loss: float, variance: float, lines: dict[str, float]) -> Verdict:
+    near = {n: abs(math.log(loss / lines[n])) for n in LINE_NAMES if lines.get(n)}
+    line = min(near, key=near.get) if near else None
+    if line is None or loss > ON_LINE * max(lines[n] for n in near):
+        return Verdict(
+            "undecided",
+            (
+                f"The output hardly depends on the input ({100 * variance:.1f} % of the differences "
+                f"between subjects), but the loss of {loss:.3f} is still above every collapse line.",
+            ),
+            ("Train longer; if the loss stays there, lower train.learning_rate.",),
+        )
+    return Verdict(
+        "complete collapse",
+        (
+            f"The output no longer depends on the input: it carries {100 * variance:.1f} % of the "
+            f"differences between subjects (collapsed: under {100 * CONSTANT_OUTPUT:.0f} %).",
+            f"The validation loss of {loss:.3f} lies by the collapse line {line} = {lines[line]:.3f}: "
+            f"what {LINE_NAMES[line]} gives for every input.",
+        ),
+        (
+            "Use the hybrid mask pattern (mask.pattern=hybrid), so that other modalities tell what is "
+            "hidden.",
+            "Check that the network knows where a mask token is, and lower mask.ratio or mask.unit.",
+            "If the loss never moved, train longer or raise train.learning_rate.",
+        ),
+    )
+
+
+def _mean(values) -> float:
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,106 @@
+"""Lesions with the sub-regions of the BraTS data: necrotic core 1, oedema 2, enhancing tumour 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emim.phantom.noise import SmoothNoise
+from emim.phantom.shapes import coverage
+
+CORE, OEDEMA, ENHANCING = 1, 2, 3
+KINDS = ("ring", "solid", "not enhancing")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One tumour and what surrounds it, in the coordinates of the head's own anatomy (LPS mm).
+
+    Attributes:
+        kind: ``ring`` (enhancing rim around necrosis), ``solid`` (enhances throughout, but for small
+            necroses) or ``not enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
+        centre, stretch: mm, and the relative lengths of its axes.
+        core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
+        push: mm by which it displaces the tissue at its surface.
+        bleeds: part of its core holds blood products, bright on T1 without enhancement.
+        outline, texture: random fields that make its surfaces irregular.
+    """
+
+    kind: str
+    centre: np.ndarray
+    stretch: np.ndarray
+    core: float
+    rim: float
+    oedema: float
+    push: float
+    bleeds: bool
+    outline: SmoothNoise
+    texture: SmoothNoise
+
+    def displaced(self, points: np.ndarray) -> np.ndarray:
+        """Where the tissue now at ``points`` (3, …) was before the lesion pushed it away."""
+        away = points - self.centre.reshape(3, *[1] * (points.ndim - 1))
+        u = np.sqrt((away**2).sum(axis=0)) / self.core
+        return points - (self.push / self.core * np.exp(0.5 * (1.0 - u * u))) * away
+
+    def layers(
+        self, points: np.ndarray, voxel: float, white: np.ndarray, closed: np.ndarray
+    ) -> list[tuple[str, np.ndarray, int]]:
+        """What to paint over the healthy anatomy, in this order: (tissue, coverage, label).
+
+        Args:
+            points: (3, Z, Y, X), mm.
+            voxel: side of a voxel in mm.
+            white: coverage of white matter, along which oedema spreads.
+            closed: coverage of what oedema and tumour do not enter: CSF and all outside the cerebrum.
+        """
+        outline, texture = self.outline.at(points), self.texture.at(points)
+        away = (points - self.centre.reshape(3, 1, 1, 1)) / self.stretch.reshape(3, 1, 1, 1)
+        distance = np.sqrt((away**2).sum(axis=0))
+        # The falx keeps it on its side.
+        distance += 2.0 * np.maximum(-np.sign(self.centre[0]) * points[0], 0.0)
+        core = distance - self.core * (1.0 + 0.16 * outline) - 0.8 * texture
+        oedema = distance - self.core - self.oedema * (1.0 + 0.45 * outline) - 1.5 * texture
+        oedema += 0.6 * self.oedema * (1.0 - white)
+        solid = coverage(core, voxel) * (1.0 - 0.9 * closed)
+        # Infiltrated tissue is never uniform: it is a mixture of oedema and what was there before.
+        share = np.clip(0.8 + 0.12 * texture, 0.4, 1.0)
+        painted = [("oedema", coverage(oedema, voxel) * share * (1.0 - closed), OEDEMA)]
+        if self.kind == "not enhancing":
+            return [*painted, ("tumour", solid, CORE)]
+        if self.kind == "ring":
+            inner = core + self.rim * np.clip(1.0 + 0.35 * texture, 0.4, 1.8)
+        else:
+            inner = 2.2 - texture + 0.12 * np.maximum(core + self.core, 0.0)
+        necrosis = coverage(inner, voxel) * solid
+        painted += [("enhancing tumour", solid, ENHANCING), ("necrosis", necrosis, CORE)]
+        if self.bleeds:
+            painted.append(("blood products", necrosis * coverage(4.0 * (0.3 - outline), voxel), CORE))
+        return painted
+
+
+def draw_lesion(rng: np.random.Generator, kind: str, is_free) -> Lesion:
+    """A lesion at a place in the cerebrum where there is room.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        is_free: function of points (3, N) and a radius in mm -> bool (N,): where a lesion may be.
+    """
+    core = rng.uniform(9.0, 18.0) if kind != "solid" else rng.uniform(7.0, 13.0)
+    candidates = rng.uniform([-58, -72, -30], [58, 72, 56], size=(4000, 3)).T
+    free = np.flatnonzero(is_free(candidates, core))
+    centre = candidates[:, free[0]]
+    stretch = np.exp(rng.normal(0.0, 0.14, 3))
+    return Lesion(
+        kind=kind,
+        centre=centre,
+        stretch=stretch / np.prod(stretch) ** (1 / 3),
+        core=core,
+        rim=rng.uniform(3.0, 5.5),
+        oedema=rng.uniform(3.0, 8.0) if kind == "not enhancing" else rng.uniform(6.0, 16.0),
+        push=core * rng.uniform(0.12, 0.35),
+        bleeds=bool(rng.random() < 0.3),
+        outline=SmoothNoise(rng, 34.0),
+        texture=SmoothNoise(rng, 13.0),
+    )

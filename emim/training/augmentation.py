@@ -1,0 +1,99 @@
+"""Augmentation by MONAI's transforms, seeded by the step.
+
+What moves voxels acts on everything in a sample alike; what changes intensities acts on ``input``
+only, so the reconstruction target stays the measured volume.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+
+LEFT_RIGHT = 2  # spatial axis of (Z, Y, X) arrays
+
+
+class Augmentation:
+    """Random transforms of one sample.
+
+    Args:
+        keys: voxel-wise entries of a sample.
+        spatial: MONAI dictionary transform of these.
+        intensity: MONAI array transform of ``input``.
+    """
+
+    def __init__(self, keys: tuple[str, ...], spatial: Compose, intensity: Compose) -> None:
+        self.keys, self.spatial, self.intensity = keys, spatial, intensity
+
+    def __call__(
+        self, sample: dict[str, torch.Tensor], rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Transform ``sample`` (entries (C, Z, Y, X)); every random choice comes from ``rng``."""
+        sample = dict(sample)
+        air = sample["input"] == 0
+        self.intensity.set_random_state(int(rng.integers(2**31)))
+        # Air stays zero: its level says nothing about tissue, and a missing modality has none.
+        sample["input"] = torch.where(air, 0, _plain(self.intensity(sample["input"])))
+        self.spatial.set_random_state(int(rng.integers(2**31)))
+        moved = self.spatial({k: sample[k].float() for k in self.keys})
+        for key in self.keys:
+            sample[key] = _plain(moved[key]).to(sample[key].dtype).contiguous()
+        return sample
+
+
+def for_pretraining() -> Augmentation:
+    """Left-right mirroring and slight changes of contrast: masking is the real augmentation."""
+    keys = ("input", "target", "foreground")
+    return Augmentation(
+        keys,
+        Compose([RandFlipd(keys, prob=0.5, spatial_axis=LEFT_RIGHT)]),
+        Compose(
+            [
+                RandScaleIntensity(0.1, prob=0.5, channel_wise=True),
+                RandShiftIntensity(0.1, prob=0.5, channel_wise=True),
+            ]
+        ),
+    )
+
+
+def for_finetuning() -> Augmentation:
+    """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI."""
+    keys = ("input", "label")
+    return Augmentation(
+        keys,
+        Compose(
+            [
+                RandFlipd(keys, prob=0.5, spatial_axis=LEFT_RIGHT),
+                RandAffined(
+                    keys,
+                    prob=0.3,
+                    rotate_range=(0.3, 0.3, 0.3),
+                    scale_range=(0.15, 0.15, 0.15),
+                    mode=("bilinear", "nearest"),
+                    padding_mode="zeros",
+                ),
+            ]
+        ),
+        Compose(
+            [
+                RandScaleIntensity(0.25, prob=0.3, channel_wise=True),
+                RandShiftIntensity(0.25, prob=0.3, channel_wise=True),
+                RandGaussianNoise(prob=0.15, std=0.1, sample_std=True),
+                RandGaussianSmooth((0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.15),
+                RandAdjustContrast(prob=0.2, gamma=(0.7, 1.5), retain_stats=True),
+            ]
+        ),
+    )
+
+
+def _plain(x: torch.Tensor) -> torch.Tensor:
+    return x.as_tensor() if hasattr(x, "as_tensor") else torch.as_tensor(x)

@@ -1,0 +1,41 @@
+"""Choosing the processor that networks run on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emim.errors import EmimError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called ``name``: auto, cpu, cuda, cuda:1, mps …; auto takes the fastest there is.
+
+    Raises:
+        EmimError: when this machine, or the installed torch, has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        hint = "Choose auto, cpu, cuda, cuda:0, cuda:1 … or mps."
+        raise EmimError(f"There is no kind of device called {name!r}.", hint=hint) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        hint = "Choose auto or cpu; for a GPU install its driver and a torch build for CUDA."
+        raise EmimError(f"The device {name!r} was asked for, but torch finds no NVIDIA GPU.", hint=hint)
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        hint = f"This machine has {torch.cuda.device_count()}: cuda:0 is the first."
+        raise EmimError(f"There is no GPU {name!r}.", hint=hint)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        hint = "Choose auto or cpu; mps needs a Mac with Apple silicon and macOS 12.3 or later."
+        raise EmimError("The device 'mps' was asked for, but is not available.", hint=hint)
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise EmimError(f"The device {name!r} is not supported.", hint="Choose auto, cpu, cuda or mps.")
+    return device

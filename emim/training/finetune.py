@@ -1,0 +1,285 @@
+"""Fine-tuning a segmentation network, from pre-trained weights or from scratch, to a model package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emim.cohort.case import Cohort
+from emim.cohort.scan import Scan
+from emim.config import FinetuneConfig
+from emim.errors import Cancelled, EmimError
+from emim.events import Events
+from emim.package.model import ModelCard
+from emim.run import RunFolder, environment, write_json
+from emim.training.pretrain import check_reference, check_training, open_cohort, update_report
+from emim.training.source import read_source
+from emim.training.split import Split, exclude_subjects, split_by_subject
+from emim.training.structures import structures_of_values
+
+if TYPE_CHECKING:
+    from emim.networks.segmenter import Segmenter
+
+
+def with_plan(config: FinetuneConfig, plan: str | Path) -> FinetuneConfig:
+    """``config`` with network, preprocessing, modalities and crop of the run or package ``plan``."""
+    source = read_source(plan)
+    return dataclasses.replace(
+        config,
+        network=source.network,
+        preprocess=source.preprocess,
+        modalities=source.modalities,
+        train=dataclasses.replace(config.train, crop=source.crop),
+    )
+
+
+def finetune(
+    cohort: str | Path | Scan | None,
+    out: str | Path,
+    init: str | Path | None = None,
+    config: FinetuneConfig | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    cache: str | Path | None = None,
+    events: Events | None = None,
+) -> Path:
+    """Train a segmentation network on the labelled cases of a cohort.
+
+    Args:
+        cohort: folder, datalist, or a scan; None with ``resume``: the cohort of the run.
+        out: the run folder.
+        init: run folder or model package to take weights from; None: ``config.init``, or from scratch.
+        config: settings; None: defaults with the plan of ``init``. Ignored with ``resume``.
+        resume, overwrite, cache, events: as in :func:`emim.training.pretrain.pretrain`.
+
+    Returns:
+        The model package.
+
+    Raises:
+        EmimError: for bad input, before anything long begins.
+        Cancelled: when asked to stop; continue with ``resume``.
+    """
+    events = events or Events()
+    if config is None:
+        config = with_plan(FinetuneConfig(), init) if init is not None else FinetuneConfig()
+    if init is not None:
+        config = dataclasses.replace(config, init=str(Path(init).absolute()))
+    if not resume and config.init is not None:
+        read_source(config.init)
+    found = open_cohort(cohort, out, resume, events)
+    if not resume:
+        config = _complete(config, found)
+        _check(config)
+        check_cohort(found, config)
+    with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
+        used, split = check_cohort(found, run.config)
+        write_json(run.path / "cohort.json", found.to_dict())
+        write_json(run.path / "split.json", split.to_dict())
+        return _train(run, used, split, cache)
+
+
+def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
+    """The labelled cases to use, with the chosen modalities, and their split.
+
+    Raises:
+        EmimError: when they cannot be trained on.
+    """
+    cohort, excluded = exclude_subjects(found.cohort, config.train.exclude)
+    labelled = Cohort(cohort.modalities, cohort.labelled())
+    if not labelled.cases:
+        raise EmimError(
+            "No case of the cohort has labels.",
+            hint="Put a label map beside the images, such as sub-01/sub-01_seg.nii.gz, or give a datalist.",
+        )
+    known = [m for m in config.modalities or labelled.modalities if m in labelled.modalities]
+    if not known:
+        raise EmimError(
+            "The weights and the cohort share no modality.",
+            hint=f"Expected {', '.join(config.modalities)}; the cohort has {', '.join(labelled.modalities)}.",
+        )
+    labelled = labelled.with_modalities(tuple(known))
+    check_reference(labelled, config.preprocess)
+    split = split_by_subject(labelled, dataclasses.replace(config.train, exclude=()))
+    training = split.training
+    if config.labelled is not None:
+        if not 1 <= config.labelled <= len(training):
+            raise EmimError(
+                f"Setting labelled cannot be {config.labelled}.",
+                hint=f"{len(training)} labelled cases are there for training.",
+            )
+        # A longer list contains the shorter ones of the same seed, so label fractions are nested.
+        order = np.random.default_rng([config.train.seed, 2]).permutation(len(training))
+        training = tuple(sorted(training[i] for i in order[: config.labelled]))
+    if not split.validation and config.train.validation is None and len(training) > 2:
+        raise EmimError("There is no validation case.", hint="Name one with train.validation.")
+    return labelled.select([*training, *split.validation]), Split(training, split.validation, excluded)
+
+
+def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
+    """``config`` with the structures filled in from the labels."""
+    values: set[int] = set()
+    for row in found.rows:
+        values |= set(row.label_values or ())
+    if not config.structures:
+        structures, overlapping = structures_of_values(values)
+        config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
+    wanted = set().union(*(s.values for s in config.structures)) if config.structures else set()
+    if values and not wanted & values:
+        raise EmimError(
+            "None of the structures is in the labels.",
+            hint=f"The labels have the values {sorted(values - {0})}.",
+        )
+    for structure in config.structures:
+        if values and not set(structure.values) & values:
+            raise EmimError(
+                f"The structure {structure.name!r} (values {list(structure.values)}) is in no label map.",
+                hint=f"The labels have the values {sorted(values - {0})}.",
+            )
+    return config
+
+
+def _check(config: FinetuneConfig) -> None:
+    check_training(config)
+    for name in ("foreground_share", "modality_dropout", "transferred_rate"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise EmimError(f"Setting {name} cannot be {getattr(config, name)!r}.", hint="It is a share.")
+
+
+def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
+    from emim.volumes.cache import build_cache
+    from emim.volumes.preprocess import resolve_spacing
+
+    events, config = run.events, run.config
+    started = time.time()
+    if config.preprocess.spacing is None or config.modalities != cohort.modalities:
+        config = dataclasses.replace(
+            config, modalities=cohort.modalities, preprocess=resolve_spacing(cohort, config.preprocess)
+        )
+        run.save_config("finetune", config)
+    folder = Path(cache) if cache else None
+    cases = {c.id: c for c in build_cache(cohort, config.preprocess, folder, events)}
+    training = [cases[i] for i in split.training]
+    validation = [cases[i] for i in split.validation]
+
+    events.status("Loading torch.")
+    import torch
+
+    from emim.networks.segmenter import Segmenter
+    from emim.package.bundle import write_package
+    from emim.training.augmentation import for_finetuning
+    from emim.training.device import choose_device
+    from emim.training.finetune_watch import FinetuneWatch
+    from emim.training.heap import keep_large_blocks
+    from emim.training.loop import train
+    from emim.training.sampling import FinetuneBatches
+    from emim.training.segmentation_loss import SegmentationLoss
+
+    keep_large_blocks()
+    device = choose_device(config.train.device)
+    card = _card(run, config, cohort, split)
+    torch.manual_seed(config.train.seed)
+    network = Segmenter(len(cohort.modalities), card.outputs, config.network)
+    rates = _transfer(run, network, cohort.modalities) if config.init else {}
+    network.to(device)
+    loss_function = SegmentationLoss(config.overlapping)
+    watch = FinetuneWatch(card, validation, device)
+    data = FinetuneBatches(
+        training,
+        [s.values for s in config.structures],
+        config.train.crop,
+        config.train.batch,
+        config.train.seed,
+        config.train.steps,
+        for_finetuning(),
+        config.foreground_share,
+        config.modality_dropout,
+    )
+    events.status(
+        f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
+        f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³."
+    )
+    latest: dict[str, Any] = {}
+
+    def compute_loss(batch: dict[str, torch.Tensor], step: int):
+        return loss_function(network(batch["input"], batch["present"]), batch["label"]), {}
+
+    def validate(step: int) -> float | None:
+        if not validation:
+            return None
+        preview = run.report / "preview.npz"
+        values = watch.measure(network, preview, step)
+        latest.update(values)
+        events.metric(step, "validation", **values)
+        events.preview(preview, "segmentation")
+        return values["dice"] if np.isfinite(values["dice"]) else None
+
+    try:
+        train(run, network, data, config.train, device, compute_loss, validate, rates)
+    except Cancelled:
+        update_report(run)
+        raise
+    best = run.load_checkpoint("best.pt") or run.load_checkpoint("last.pt")
+    card = dataclasses.replace(
+        card, training={**card.training, "step": best["step"], "validation_dice": best.get("score")}
+    )
+    write_package(run.model, card, best["model"], overwrite=run.model.exists())
+    report_page = update_report(run)
+    score = best.get("score")
+    events.status(
+        f"Model of step {best['step']}" + (f", validation Dice {score:.3f}" if score is not None else "")
+        + f": {run.model}"
+    )
+    events.result(
+        run=run.path, model=run.model, step=best["step"], validation_dice=score,
+        report=report_page, seconds=round(time.time() - started, 1),
+    )
+    return run.model
+
+
+def _transfer(run: RunFolder, network: Segmenter, modalities: tuple[str, ...]) -> dict[str, float]:
+    """Load the initial weights, report what became of them, return the learning rates they need."""
+    from emim.networks.transfer import transfer
+
+    file = run.path / "transfer.json"
+    if run.load_checkpoint("last.pt") is None or not file.exists():
+        source = read_source(run.config.init)
+        report = transfer(source.load_state(), network, source.modalities, modalities, source.name)
+        write_json(file, report.to_dict())
+        run.events.status(report.text())
+    # Resumed: the weights are in the checkpoint, and the source may be gone.
+    report = json.loads(file.read_text(encoding="utf-8"))
+    names = [*report["loaded"], *(name for name, _ in report["adapted"])]
+    return dict.fromkeys(names, run.config.transferred_rate)
+
+
+def _card(run: RunFolder, config: FinetuneConfig, cohort: Cohort, split: Split) -> ModelCard:
+    from emim.cohort.patterns import PATTERNS
+
+    dropped = config.modality_dropout > 0 and len(cohort.modalities) > 1
+    names = ", ".join(s.name for s in config.structures)
+    return ModelCard(
+        name=run.path.name,
+        modalities=cohort.modalities,
+        structures=config.structures,
+        overlapping=config.overlapping,
+        preprocess=config.preprocess,
+        network=config.network,
+        crop=config.train.crop,
+        optional=cohort.modalities if dropped else (),
+        patterns={m: list(PATTERNS[m]) for m in cohort.modalities if m in PATTERNS},
+        description=f"Segments {names} on {', '.join(cohort.modalities)}.",
+        training={
+            "initialisation": Path(config.init).name if config.init else "from scratch",
+            "training_cases": len(split.training),
+            "validation_cases": len(split.validation),
+            "steps": config.train.steps,
+            "seed": config.train.seed,
+            "versions": {k: environment()[k] for k in ("emim", "torch", "monai")},
+        },
+    )

@@ -1,0 +1,203 @@
+"""Validation of pre-training: loss per mask kind, gauges of collapse, a preview to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from emim.config import PretrainConfig
+from emim.masking.patterns import KINDS, draw_mask
+from emim.objectives.collapse_lines import collapse_lines
+from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, uniformity
+from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
+from emim.training.pretrain_model import PretrainModel
+from emim.training.sampling import collate, pretrain_sample, random_start, step_generator
+from emim.volumes.cache import CachedCase
+
+# Seeds of their own, so that validation never shares masks with a training step.
+VALIDATION, GAUGE, LINES, PREVIEW = (2**32 + i for i in range(4))
+CROPS_PER_CASE = 2
+MAX_CROPS = 24
+GAUGE_SUBJECTS = 8
+MASKS_PER_SUBJECT = 4
+
+
+class PretrainWatch:
+    """Measures a :class:`PretrainModel` on fixed crops under fixed masks.
+
+    Args:
+        config: settings of the run.
+        training, validation: cases.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        training: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
+    ) -> None:
+        self.config = config
+        self.modalities = tuple(training[0].modalities)
+        self.preview_case = (list(validation) or list(training))[0]
+        rng = step_generator(config.train.seed, VALIDATION)
+        crop = config.train.crop
+        self.samples = [
+            pretrain_sample(case, random_start(rng, case.shape, crop), crop, config.mask, rng)
+            for case in list(validation)[: MAX_CROPS // CROPS_PER_CASE]
+            for _ in range(CROPS_PER_CASE)
+        ]
+        # The output's variance needs several subjects, so training subjects fill up.
+        one_each = {c.subject: c for c in reversed([*validation, *training])}
+        self.gauge_samples = [
+            pretrain_sample(
+                case,
+                [(s - crop) // 2 for s in case.shape],
+                crop,
+                config.mask,
+                step_generator(config.train.seed, GAUGE),
+            )
+            for case in list(reversed(one_each.values()))[:GAUGE_SUBJECTS]
+        ]
+        grid = crop // config.mask.unit
+        common = draw_mask(
+            config.mask,
+            np.ones(len(self.modalities), bool),
+            grid**3,
+            step_generator(config.train.seed, GAUGE),
+        )
+        for sample in self.gauge_samples:
+            sample["kinds"] = torch.from_numpy(common).view(-1, grid, grid, grid)
+
+    def measure(self, model: PretrainModel, device: torch.device) -> dict[str, Any]:
+        """The values of a validation metric event."""
+        return {**self._losses(model, device), **self._gauges(model, device)}
+
+    def _losses(self, model, device) -> dict[str, float | None]:
+        sums = dict.fromkeys(["reconstruction", *KINDS], 0.0)
+        counts = dict.fromkeys(sums, 0)
+        for batch in self._batches(self.samples, device):
+            result = model.reconstruct(batch)
+            # Always squared, whatever the loss, because the collapse lines are.
+            error = voxel_error(result["prediction"], result["target"], "l2")
+            for name in sums:
+                where = result["scored"]
+                if name in KINDS:
+                    where = where & (result["kinds"] == KINDS[name])
+                if n := int(where.sum()):
+                    sums[name] += float(masked_mean(error, where)) * n
+                    counts[name] += n
+        return {name: sums[name] / counts[name] if counts[name] else None for name in sums}
+
+    def _gauges(self, model, device) -> dict[str, Any]:
+        parts: dict[str, list[torch.Tensor]] = {"prediction": [], "target": [], "scored": []}
+        levels: list[list[torch.Tensor]] = []
+        for batch in self._batches(self.gauge_samples, device):
+            result = model.reconstruct(batch)
+            for name, values in parts.items():
+                values.append(result[name].float().cpu() if name != "scored" else result[name].cpu())
+            pyramid = model.network.encode(batch["input"], ~batch["present"])
+            levels = levels or [[] for _ in pyramid]
+            for rows, features in zip(levels, pyramid, strict=True):
+                rows.append(_foreground_rows(features.float(), batch["foreground"]).cpu())
+        features = [_some_rows(torch.cat(rows)) for rows in levels]
+        ranks = [effective_rank(f) for f in features]
+        attainable = [max(1, min(f.shape[1], len(f) - 1)) for f in features]
+        return {
+            "output_variance": output_variance(*(torch.cat(parts[k]) for k in parts)),
+            "effective_rank": ranks,
+            "rank_ratio": [r / a for r, a in zip(ranks, attainable, strict=True)],
+            "uniformity": [uniformity(f) for f in features],
+            "correlation": [mean_correlation(f) for f in features],
+        }
+
+    def _batches(self, samples, device):
+        size = self.config.train.batch
+        for i in range(0, len(samples), size):
+            yield {k: v.to(device) for k, v in collate(samples[i : i + size]).items()}
+
+    def save_preview(self, file: Path, model: PretrainModel, device: torch.device, step: int) -> None:
+        """Write original, masked and reconstructed volume of a validation case as ``file`` (.npz).
+
+        The network is convolutional: the preview is the whole case, not a training crop, up to
+        160 voxels a side.
+        """
+        case, unit = self.preview_case, self.config.mask.unit
+        side = int(np.lcm(unit, self.config.network.divisor))
+        shape = [max(side, min(s, 160) // side * side) for s in case.shape]
+        read = case.crop([(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)], shape)
+        grid = [n // unit for n in shape]
+        present = np.asarray(case.present)
+        rng = step_generator(self.config.train.seed, PREVIEW)
+        kinds = draw_mask(self.config.mask, present, int(np.prod(grid)), rng)
+        sample = {
+            "input": torch.from_numpy(read.image),
+            "target": torch.from_numpy(read.image),
+            "foreground": torch.from_numpy(read.foreground)[None],
+            "present": torch.as_tensor(present),
+            "kinds": torch.from_numpy(kinds).view(-1, *grid),
+        }
+        batch = {k: v.to(device)[None] for k, v in sample.items()}
+        result = model.reconstruct(batch)
+        hidden = (result["kinds"] > 0)[0] | ~batch["present"][0][:, None, None, None]
+        hidden = hidden.cpu().numpy()
+        part = file.with_name("part-" + file.name)
+        np.savez(
+            part,
+            original=result["target"][0].float().cpu().numpy(),
+            masked=np.where(hidden, 0, result["target"][0].float().cpu().numpy()),
+            reconstructed=result["prediction"][0].float().cpu().numpy(),
+            hidden=hidden,
+            foreground=read.foreground,
+            modalities=np.array(self.modalities),
+            case=np.array(case.id),
+            step=np.array(step),
+        )
+        os.replace(part, file)
+
+
+def cohort_collapse_lines(config: PretrainConfig, cases: Sequence[CachedCase]) -> dict[str, float]:
+    """Collapse lines of the training cases, centred on each other, under masks as in training."""
+    unit = config.mask.unit
+    middle = np.median([c.shape for c in cases], axis=0)
+    shape = [max(unit, int(np.ceil(s / unit)) * unit) for s in middle]
+
+    def samples():
+        rng = step_generator(config.train.seed, LINES)
+        for case in cases:
+            start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
+            read = case.crop(start, shape)
+            target = torch.from_numpy(read.image)
+            foreground = torch.from_numpy(read.foreground)[None]
+            if config.normalise_targets:
+                target = normalise_units(target[None], foreground[None], unit)[0]
+            yield target, _loss_weight(config, np.asarray(case.present), shape, rng) * foreground
+
+    return collapse_lines(samples(), unit)
+
+
+def _loss_weight(config, present, shape, rng) -> torch.Tensor:
+    """How often each voxel (M, Z, Y, X) is hidden over a few masks."""
+    grid = [n // config.mask.unit for n in shape]
+    if config.mask.pattern == "none":
+        return torch.from_numpy(present).float()[:, None, None, None].expand(-1, *shape)
+    masks = [
+        draw_mask(config.mask, present, int(np.prod(grid)), rng) > 0 for _ in range(MASKS_PER_SUBJECT)
+    ]
+    share = torch.from_numpy(np.mean(masks, axis=0)).float().view(1, -1, *grid)
+    return F.interpolate(share, size=tuple(shape), mode="nearest")[0]
+
+
+def _foreground_rows(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    """Feature vectors (n, C) at the level's foreground positions of (B, C, z, y, x)."""
+    share = F.adaptive_avg_pool3d(foreground.float(), features.shape[-3:])[:, 0]
+    return _some_rows(features.movedim(1, -1)[share > 0.5])
+
+
+def _some_rows(rows: torch.Tensor, most: int = 4096) -> torch.Tensor:
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()] if len(rows) else rows

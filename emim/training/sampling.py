@@ -1,0 +1,173 @@
+"""Batches as a function of (seed, step): no state to keep, whoever loads them and wherever a run resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from emim.config import MaskConfig
+from emim.masking.patterns import draw_mask
+from emim.training.augmentation import Augmentation
+from emim.volumes.cache import CachedCase
+
+
+def step_generator(seed: int, step: int) -> np.random.Generator:
+    """The source of all randomness of one step."""
+    return np.random.default_rng([seed, step])
+
+
+def random_start(rng: np.random.Generator, shape: Sequence[int], size: int) -> tuple[int, ...]:
+    """Start of a cubic crop inside ``shape``; centred along axes shorter than the crop."""
+    return tuple(
+        int(rng.integers(0, s - size + 1)) if s > size else (s - size) // 2 for s in shape
+    )
+
+
+def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], size: int):
+    """Start of a crop that contains ``voxel`` at a random place, inside ``shape`` where it fits."""
+    start = [int(v - rng.integers(size // 4, size - size // 4)) for v in voxel]
+    return tuple(
+        min(max(a, 0), s - size) if s > size else (s - size) // 2
+        for a, s in zip(start, shape, strict=True)
+    )
+
+
+class PretrainBatches(Dataset):
+    """Masked crops for pre-training.
+
+    Item ``step`` is a dict of ``input`` and ``target`` (B, M, S, S, S) float32, which differ by the
+    intensity augmentation, ``foreground`` (B, 1, S, S, S) bool, ``present`` (B, M) bool and
+    ``kinds`` (B, M, g, g, g) int8, the mask over units.
+
+    Args:
+        cases: training cases.
+        crop: side S of the crops, in voxels; a multiple of the mask unit.
+        batch: samples B per step.
+        mask: mask pattern.
+        seed: seed of the run.
+        steps: length.
+        augmentation: applied to every crop; None for none.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CachedCase],
+        crop: int,
+        batch: int,
+        mask: MaskConfig,
+        seed: int,
+        steps: int,
+        augmentation: Augmentation | None,
+    ) -> None:
+        self.cases, self.crop, self.batch = list(cases), crop, batch
+        self.mask, self.seed, self.steps, self.augmentation = mask, seed, steps, augmentation
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = step_generator(self.seed, step)
+        return collate([self._sample(rng) for _ in range(self.batch)])
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        case = self.cases[rng.integers(len(self.cases))]
+        start = random_start(rng, case.shape, self.crop)
+        sample = pretrain_sample(case, start, self.crop, self.mask, rng)
+        return self.augmentation(sample, rng) if self.augmentation else sample
+
+
+def pretrain_sample(
+    case: CachedCase,
+    start: Sequence[int],
+    crop: int,
+    mask: MaskConfig,
+    rng: np.random.Generator,
+) -> dict[str, torch.Tensor]:
+    """One crop of ``case`` with a mask drawn from ``rng``; see :class:`PretrainBatches`."""
+    read = case.crop(start, (crop, crop, crop))
+    grid = crop // mask.unit
+    kinds = draw_mask(mask, np.asarray(case.present), grid**3, rng)
+    target = torch.from_numpy(read.image)
+    return {
+        "input": target,
+        "target": target,
+        "foreground": torch.from_numpy(read.foreground)[None],
+        "present": torch.as_tensor(np.asarray(case.present)),
+        "kinds": torch.from_numpy(kinds).view(-1, grid, grid, grid),
+    }
+
+
+class FinetuneBatches(Dataset):
+    """Labelled crops for fine-tuning.
+
+    Item ``step`` is a dict of ``input`` (B, M, S, S, S) float32, ``label`` (B, K, S, S, S) bool, one
+    mask per structure, and ``present`` (B, M) bool, false for modalities that are missing or
+    dropped.
+
+    Args:
+        cases: labelled training cases.
+        structures: label values of each structure.
+        crop, batch, seed, steps, augmentation: as in :class:`PretrainBatches`.
+        foreground_share: share of crops around a voxel of a structure (drawn evenly over structures).
+        modality_dropout: chance that a sample keeps only a random non-empty subset of its modalities.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CachedCase],
+        structures: Sequence[Sequence[int]],
+        crop: int,
+        batch: int,
+        seed: int,
+        steps: int,
+        augmentation: Augmentation | None,
+        foreground_share: float,
+        modality_dropout: float,
+    ) -> None:
+        self.cases, self.structures = list(cases), [tuple(s) for s in structures]
+        self.crop, self.batch, self.seed, self.steps = crop, batch, seed, steps
+        self.augmentation = augmentation
+        self.foreground_share, self.modality_dropout = foreground_share, modality_dropout
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = step_generator(self.seed, step)
+        return collate([self._sample(rng) for _ in range(self.batch)])
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        case = self.cases[rng.integers(len(self.cases))]
+        read = case.crop(self._start(case, rng), (self.crop,) * 3)
+        label = np.stack([np.isin(read.label, values) for values in self.structures])
+        sample = {
+            "input": torch.from_numpy(read.image),
+            "label": torch.from_numpy(label),
+            "present": torch.from_numpy(self._keep(np.asarray(case.present), rng)),
+        }
+        return self.augmentation(sample, rng) if self.augmentation else sample
+
+    def _start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
+        there = [s for s in self.structures if set(s) & set(case.label_values or ())]
+        if there and rng.random() < self.foreground_share:
+            structure = there[rng.integers(len(there))]
+            voxels = np.concatenate([case.label_voxels(v) for v in structure if v in case.label_values])
+            return start_around(rng, voxels[rng.integers(len(voxels))], case.shape, self.crop)
+        return random_start(rng, case.shape, self.crop)
+
+    def _keep(self, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.modality_dropout:
+            return present.copy()
+        there = np.flatnonzero(present)
+        kept = rng.choice(there, rng.integers(1, len(there) + 1), replace=False)
+        result = np.zeros_like(present)
+        result[kept] = True
+        return result
+
+
+def collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack samples to a batch."""
+    return {k: torch.stack([s[k] for s in samples]) for k in samples[0]}

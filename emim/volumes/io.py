@@ -1,0 +1,178 @@
+"""Reading image files, with every reason to refuse one said in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emim.errors import EmimError
+from emim.volumes.grid import Grid
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image, read without the voxels.
+
+    Attributes:
+        grid: size, spacing, origin and direction (ITK, LPS).
+        pixel_type: ITK's name, such as "16-bit signed integer".
+    """
+
+    grid: Grid
+    pixel_type: str
+
+
+def read_header(path: str | Path) -> Header:
+    """Read size, geometry and voxel type of a 3-D image.
+
+    Raises:
+        EmimError: when the file is missing, unreadable, not one 3-D image of numbers, or sheared.
+    """
+    reader = _open(path)
+    return Header(_grid(reader, path), _pixel_type(reader))
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """Read a 3-D image as 32-bit float, its geometry exactly as in the file.
+
+    Raises:
+        EmimError: as :func:`read_header`; also for NaN or infinite voxels and for a constant image.
+    """
+    import SimpleITK as sitk
+
+    image = _read(path, sitk.sitkFloat32)
+    voxels = sitk.GetArrayViewFromImage(image)
+    low, high = float(voxels.min()), float(voxels.max())
+    if not np.isfinite(low + high):
+        count = int(np.count_nonzero(~np.isfinite(voxels)))
+        raise EmimError(
+            f"{count:,} voxels of the image are NaN or infinite.",
+            path,
+            "Replace them (numpy.nan_to_num), or repeat the step that wrote the file.",
+        )
+    if low == high:
+        raise EmimError(
+            f"The image is empty: every voxel is {low:g}.", path, "Leave it out or export it again."
+        )
+    return image
+
+
+def read_label(path: str | Path) -> sitk.Image:
+    """Read a 3-D label map as 16-bit integer; it may be empty (all 0).
+
+    Raises:
+        EmimError: as :func:`read_header`; also for values that are not integers of 16 bits.
+    """
+    import SimpleITK as sitk
+
+    image = _read(path, sitk.sitkFloat32)
+    voxels = sitk.GetArrayViewFromImage(image)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(voxels) <= np.iinfo(np.int16).max) | (voxels != np.rint(voxels))
+    if wrong.any():
+        raise EmimError(
+            f"A label map holds whole numbers, but this file holds {voxels[wrong][0]:g}.",
+            path,
+            "If it is an image, name it as one; if labels were interpolated, repeat that with nearest.",
+        )
+    return sitk.Cast(image, sitk.sitkInt16)
+
+
+def _read(path: str | Path, pixel_type: int) -> sitk.Image:
+    reader = _open(path)
+    _grid(reader, path)
+    size = reader.GetSize()
+    if len(size) == 4:  # a single volume stored as a series of one
+        reader.SetExtractSize((*size[:3], 0))
+    reader.SetOutputPixelType(pixel_type)
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+
+
+def _open(path: str | Path) -> sitk.ImageFileReader:
+    """A reader that has read the header and found one 3-D scalar image."""
+    import SimpleITK as sitk
+
+    if not Path(path).is_file():
+        raise EmimError("There is no such file.", path, "Check the path; a folder of DICOM needs conversion.")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    size = reader.GetSize()
+    if len(size) not in (3, 4) or any(n != 1 for n in size[3:]):
+        raise EmimError(
+            f"The image is not a 3-D volume: its size is {' x '.join(map(str, size))}.",
+            path,
+            "Give one volume per file; split a series first.",
+        )
+    if reader.GetNumberOfComponents() != 1 or "complex" in _pixel_type(reader):
+        raise EmimError(
+            f"Each voxel holds {reader.GetNumberOfComponents()} numbers ({_pixel_type(reader)}), not one.",
+            path,
+            "Give a grey-value volume; split colour, vector or complex images first.",
+        )
+    return reader
+
+
+def _pixel_type(reader: sitk.ImageFileReader) -> str:
+    import SimpleITK as sitk
+
+    return sitk.GetPixelIDValueAsString(reader.GetPixelID())
+
+
+def _grid(reader: sitk.ImageFileReader, path: str | Path) -> Grid:
+    direction = np.reshape(reader.GetDirection(), (len(reader.GetSize()),) * 2)[:3, :3]
+    grid = Grid(
+        reader.GetSize()[:3],
+        reader.GetSpacing()[:3],
+        reader.GetOrigin()[:3],
+        tuple(float(x) for x in direction.ravel()),
+    )
+    if not np.isfinite(grid.index_to_mm).all() or abs(np.linalg.det(grid.index_to_mm)) < 1e-9:
+        raise EmimError("The header gives no usable spacing and directions.", path, "Export the image again.")
+    _refuse_shear(reader, grid, path)
+    return grid
+
+
+def _refuse_shear(reader: sitk.ImageFileReader, grid: Grid, path: str | Path) -> None:
+    # With a sheared sform ITK silently takes the qform, which other programs ignore.
+    if not (reader.HasMetaDataKey("srow_x") and reader.GetMetaData("sform_code").strip() not in ("", "0")):
+        return
+    rows = [[float(x) for x in reader.GetMetaData(f"srow_{axis}").split()] for axis in "xyz"]
+    affine = np.array(rows) * [[-1], [-1], [1]]  # RAS to LPS
+    apart = grid.index(grid.corners() @ affine[:, :3].T + affine[:, 3]) - grid.corners()
+    columns = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
+    if np.abs(apart).max() > 0.5 and np.abs(columns.T @ columns - np.eye(3)).max() > 1e-3:
+        raise _sheared(path)
+
+
+def _unreadable(path: str | Path, error: RuntimeError) -> EmimError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("orthonormal" in line for line in lines):
+        return _sheared(path)
+    reason = lines[-1].removeprefix("ITK ERROR:").strip() if lines else "no reason given"
+    return EmimError(
+        f"The image cannot be read: {reason}",
+        path,
+        "EMIM reads NIfTI, NRRD and MetaImage; if this is one, the file is damaged: export it again.",
+    )
+
+
+def _sheared(path: str | Path) -> EmimError:
+    return EmimError(
+        "The header describes a sheared grid (axes not at right angles), which ITK cannot hold.",
+        path,
+        "Resample it to a right-angled grid first, e.g. nibabel.processing.conform, or 3D Slicer: load, "
+        "Resample Scalar/Vector/DWI Volume, save. If the shear is only rounding, set the sform from the qform.",
+    )
