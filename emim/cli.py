@@ -91,12 +91,29 @@ def _cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
         "cohort", metavar="COHORT", nargs="?" if optional else None,
         help="folder of subject folders, or a datalist (.json, .csv)",
     )
+    _patterns(p)
+
+
+def _patterns(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--pattern", action="append", default=[], metavar="MODALITY=PATTERN",
         help="files of a modality: a glob such as 'T1ce=*_t1gd*', or 're:' and a regular expression; "
         "comes before the built-in patterns",
     )
     p.add_argument("--label-pattern", metavar="PATTERN", help="files that hold labels")
+
+
+def _select(found: Any, cases: str | None) -> Any:
+    """``found`` with only the named cases, problems included."""
+    import dataclasses
+
+    if not cases:
+        return found
+    ids = cases.split(",")
+    rows = [row for row in found.rows if row.id in ids]
+    bad = {row.id for row in rows if not row.usable}
+    cohort = found.cohort.select([i for i in ids if i not in bad])
+    return dataclasses.replace(found, cohort=cohort, rows=rows)
 
 
 def _open_cohort(options: argparse.Namespace, events: Events) -> Any:
@@ -250,6 +267,7 @@ def _add_segment(commands: Any) -> None:
         "--input", action="append", default=[], metavar="MODALITY=FILE", help="once for each modality"
     )
     p.add_argument("--cohort", metavar="COHORT", help="segment all cases of a folder or datalist instead")
+    _patterns(p)
     p.add_argument(
         "--output", required=True, metavar="FILE",
         help="label map: .nii.gz, .nii, .nrrd, .mha or .seg.nrrd; a folder with --cohort",
@@ -265,7 +283,44 @@ def _add_segment(commands: Any) -> None:
 
 
 def _segment(options: argparse.Namespace, events: Events) -> int:
-    raise NotImplementedError
+    from emim.inference.segment import segment
+
+    if bool(options.input) == bool(options.cohort):
+        raise EmimError("Nothing says what to segment.", hint="Give --input MODALITY=FILE …, or --cohort.")
+    shared = {
+        "device": options.device,
+        "overlap": options.overlap,
+        "mirror": options.mirror,
+        "probabilities": options.probabilities,
+        "reference": options.reference,
+        "events": events,
+        "overwrite": options.overwrite,
+    }
+    if options.cohort:
+        found = _select(_open_cohort(options, events), options.cases)
+        results = segment(
+            options.model, None, options.output, cohort=found, extension=options.extension, **shared
+        )
+        failed = [r["case"] for r in results if "error" in r]
+        events.result(folder=options.output, segmented=len(results) - len(failed), failed=failed)
+        _say(events, f"Segmented {len(results) - len(failed)} cases: {options.output}")
+        if failed:
+            _say(events, f"Failed: {', '.join(failed)}; summary.json says why.")
+        return EXIT_FAILURE if failed else 0
+    inputs: dict[str, str] = {}
+    for text in options.input:
+        name, separator, file = text.partition("=")
+        if not separator or not name or not file:
+            raise EmimError(f"{text!r} is not an input.", hint="Write MODALITY=FILE, such as FLAIR=a.nii.gz.")
+        if name in inputs:
+            raise EmimError(f"The modality {name} is given twice.", hint="Give one file for each.")
+        inputs[name] = file
+    result = segment(options.model, inputs, options.output, **shared)
+    events.result(**result)
+    for name, volume in result["volumes_ml"].items():
+        _say(events, f"{name:20s} {volume:10.2f} mL")
+    _say(events, f"Segmentation: {result['output']}\nOverlay:      {result['overlay']}")
+    return 0
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -328,7 +383,18 @@ def _add_cache(commands: Any) -> None:
 
 
 def _cache(options: argparse.Namespace, events: Events) -> None:
-    raise NotImplementedError
+    from emim.volumes.cache import cache_contents, default_folder, remove_cache
+
+    folder = Path(options.cache) if options.cache else default_folder()
+    if options.remove:
+        freed = remove_cache(folder)
+        _say(events, f"Removed {freed / 2**30:.2f} GiB from {folder}.")
+        events.result(folder=folder, removed_bytes=freed)
+        return
+    entries = cache_contents(folder)
+    size = sum(e.bytes for e in entries)
+    _say(events, f"{folder}: {len(entries)} cases, {size / 2**30:.2f} GiB.")
+    events.result(folder=folder, cases=len(entries), bytes=size)
 
 
 # ---- synthetic data -----------------------------------------------------------------------------

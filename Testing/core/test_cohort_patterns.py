@@ -14,21 +14,26 @@ from emim.cohort.patterns import (
 from emim.errors import EmimError
 
 NAMES = {
-    "T1": """t1.nii.gz; BraTS2021_00002_t1.nii.gz; BraTS-GLI-00012-000-t1n.nii.gz; sub-01_T1w.nii.gz; study1_T1W.nii.gz
-        sub-01_ses-2_acq-highres_run-1_T1w.nii; T1.mha; t1_mprage_sag; MPRAGE; AX T1; SAG T1 FLAIR; T1 pre contrast; T1 W/O
-        AX T1 without contrast; t1_native.nrrd; T1 -C; T1-weighted; 3D T1 FSPGR BRAVO; T1_to_MNI; T1_in_FLAIR_space.nii.gz
-        SAG T1 SE; T1 non-contrast; t1_tse_tra; IXI002-Guys-0828-T1.nii.gz; T1_brain.nii.gz; AX T1 C-SPINE; T1 post-op
-        t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE""",
-    "T1ce": """t1ce.nii.gz; BraTS2021_00002_t1ce.nii.gz; BraTS-GLI-00012-000-t1c.nii.gz; t1c.nii.gz; T1Gd.nii.gz; t1gd.mhd
-        sub-01_ce-gadolinium_T1w.nii.gz; sub-01 T1 post contrast; t1_mprage_sag_gd; T1 +C; T1+C; AX T1 POST; AX T1 POST GD
-        T1WKM; T1W_KM; t1_c; t1-c.nii.gz; T1 C+; T1+; T1 +GD; T1 GAD; AX T1 FS +C; T1-weighted contrast-enhanced; MPRAGE POST
-        BRAVO +C; POST_T1; t1 w gd; T1_postcontrast; preop T1 post Gd; T1_CE_to_FLAIR; t1_vibe_fs_tra_gd; 7: SAG T1 C+ 3D
-        UCSF-PDGM-0004_T1c.nii.gz; T1 Dotarem""",
-    "T2": """t2.nii.gz; BraTS-GLI-00012-000-t2w.nii.gz; T2w_TSE; AX T2; t2_tse_tra; 10000_1000000_t2w.mha; T2 FRFSE; study2_T2W
-        T2_reg_to_T1.nii.gz; T2-weighted; sub-1_T2w; AX T2 FS POST; t2_space_sag; IXI002-Guys-0828-T2.nii.gz; T2 PROPELLER""",
-    "FLAIR": """flair.nii.gz; fla.nii.gz; AX T2 FLAIR; t2_flair; T2-FLAIR; BraTS-GLI-00012-000-t2f.nii.gz; sub-01_FLAIR.nii.gz
-        study1_FLAIR.nii.gz; t2_tirm_tra_dark-fluid; 3D FLAIR; FLAIR +C; FLAIR_to_T1.nii.gz; sub-1_space-T1w_FLAIR.nii.gz
-        T2W_FLAIR; FLAIR_1; Sag 3D T2 FLAIR""",
+    "T1": """t1.nii.gz; BraTS2021_00002_t1.nii.gz; BraTS-GLI-00012-000-t1n.nii.gz; sub-01_T1w.nii.gz
+        study1_T1W.nii.gz; sub-01_ses-2_acq-highres_run-1_T1w.nii; T1.mha; t1_mprage_sag; MPRAGE
+        AX T1; SAG T1 FLAIR; T1 pre contrast; T1 W/O; AX T1 without contrast; t1_native.nrrd
+        T1 -C; T1-weighted; 3D T1 FSPGR BRAVO; T1_to_MNI; T1_in_FLAIR_space.nii.gz; SAG T1 SE
+        T1 non-contrast; t1_tse_tra; IXI002-Guys-0828-T1.nii.gz; T1_brain.nii.gz; AX T1 C-SPINE
+        T1 post-op; t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE""",
+    "T1ce": """t1ce.nii.gz; BraTS2021_00002_t1ce.nii.gz; BraTS-GLI-00012-000-t1c.nii.gz; t1c.nii.gz
+        T1Gd.nii.gz; t1gd.mhd; sub-01_ce-gadolinium_T1w.nii.gz; sub-01 T1 post contrast
+        t1_mprage_sag_gd; T1 +C; T1+C; AX T1 POST; AX T1 POST GD; T1WKM; T1W_KM; t1_c
+        t1-c.nii.gz; T1 C+; T1+; T1 +GD; T1 GAD; AX T1 FS +C; T1-weighted contrast-enhanced
+        MPRAGE POST; BRAVO +C; POST_T1; t1 w gd; T1_postcontrast; preop T1 post Gd
+        T1_CE_to_FLAIR; t1_vibe_fs_tra_gd; 7: SAG T1 C+ 3D; UCSF-PDGM-0004_T1c.nii.gz
+        T1 Dotarem""",
+    "T2": """t2.nii.gz; BraTS-GLI-00012-000-t2w.nii.gz; T2w_TSE; AX T2; t2_tse_tra
+        10000_1000000_t2w.mha; T2 FRFSE; study2_T2W; T2_reg_to_T1.nii.gz; T2-weighted; sub-1_T2w
+        AX T2 FS POST; t2_space_sag; IXI002-Guys-0828-T2.nii.gz; T2 PROPELLER""",
+    "FLAIR": """flair.nii.gz; fla.nii.gz; AX T2 FLAIR; t2_flair; T2-FLAIR
+        BraTS-GLI-00012-000-t2f.nii.gz; sub-01_FLAIR.nii.gz; study1_FLAIR.nii.gz
+        t2_tirm_tra_dark-fluid; 3D FLAIR; FLAIR +C; FLAIR_to_T1.nii.gz
+        sub-1_space-T1w_FLAIR.nii.gz; T2W_FLAIR; FLAIR_1; Sag 3D T2 FLAIR""",
     "PD": "pd.nii.gz; PDw; proton_density; IXI002-Guys-0828-PD.nii.gz; sub-01_PDw.nii.gz",
     "T2star": "T2*; AX T2* GRE; t2star; sub-01_T2star.nii.gz; AX GRE; T2_star",
     "SWI": "swi.nii.gz; AX SWI; SWAN; sub-1_swi.nii.gz",
@@ -38,9 +43,10 @@ NAMES = {
     "STIR": "STIR; T2 STIR; SAG STIR",
     "CT": "ct.nii.gz; CT_001_ct.nii.gz",
 }
-NO_MODALITY = """mask_t1.nii.gz; brainmask.nii.gz; seg.nii.gz; t1_seg.nii.gz; image.nii.gz; 3-plane localizer; T1 map; t1rho
-    BRATS_001.nii.gz; rt1.nii.gz; patient12.nii.gz; t1t2.nii.gz; T1 T2; PD T2; t10.nii.gz; at1b.nii.gz; mask_fla.nii.gz; abct.nii
-    T1 subtraction; flairish.nii.gz; direct.nii.gz; MRHead; ; .nii.gz"""
+NO_MODALITY = """mask_t1.nii.gz; brainmask.nii.gz; seg.nii.gz; t1_seg.nii.gz; image.nii.gz
+        3-plane localizer; T1 map; t1rho; BRATS_001.nii.gz; rt1.nii.gz; patient12.nii.gz
+        t1t2.nii.gz; T1 T2; PD T2; t10.nii.gz; at1b.nii.gz; mask_fla.nii.gz; abct.nii
+        T1 subtraction; flairish.nii.gz; direct.nii.gz; MRHead; ; .nii.gz"""
 
 
 def split(text):
@@ -73,35 +79,17 @@ def test_canonical_names():
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        *[
-            (n, "label")
-            for n in ("seg.nii.gz", "BraTS2021_00002_seg.nii.gz", "BraTS-GLI-00012-000-seg.nii.gz")
-        ],
-        *[
-            (n, "label")
-            for n in ("label.nrrd", "lesion_mask.nii.gz", "t1_lesion-mask.nii.gz", "lesion.nii.gz")
-        ],
-        *[
-            (n, "label")
-            for n in ("patient19_consensus_gt.nii.gz", "sub-1_label-lesion_mask.nii.gz", "x.seg.nrrd")
-        ],
-        *[
-            (n, "label")
-            for n in ("gt_commonspace.nii.gz", "t1_seg.nii.gz", "tumour.mha", "wmh.nii.gz", "GTV.nrrd")
-        ],
-        *[
-            (n, "mask")
-            for n in ("mask_t1.nii.gz", "brainmask_commonspace.nii.gz", "brain_mask.nii.gz", "mask.nii.gz")
-        ],
-        *[
-            (n, None)
-            for n in ("t1.nii.gz", "segment.nii.gz", "lesion_FLAIR.nii.gz", "t1_masked.nii.gz", "a.nii")
-        ],
-    ],
-)
+KINDS = {
+    "label": """seg.nii.gz; BraTS2021_00002_seg.nii.gz; BraTS-GLI-00012-000-seg.nii.gz; label.nrrd
+        lesion_mask.nii.gz; t1_lesion-mask.nii.gz; lesion.nii.gz; patient19_consensus_gt.nii.gz
+        sub-1_label-lesion_mask.nii.gz; x.seg.nrrd; gt_commonspace.nii.gz; t1_seg.nii.gz; tumour.mha
+        wmh.nii.gz; GTV.nrrd""",
+    "mask": "mask_t1.nii.gz; brainmask_commonspace.nii.gz; brain_mask.nii.gz; mask.nii.gz",
+    None: "t1.nii.gz; segment.nii.gz; lesion_FLAIR.nii.gz; t1_masked.nii.gz; a.nii",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for k, names in KINDS.items() for n in split(names)])
 def test_labels_and_masks(name, kind):
     assert name_kind(name) == kind
 

@@ -14,9 +14,11 @@ import SimpleITK as sitk
 import torch
 
 from emim.cohort.case import Case, Cohort
+from emim.cohort.scan import CaseRow, Scan
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.inference.image_file import write_like
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.inference.segment import segment
 from emim.networks.segmenter import Segmenter
@@ -66,7 +68,9 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exclusive(tmp_path_factory) -> Path:
-    card = dataclasses.replace(CARD, overlapping=False, structures=(Structure("Core", (1,), 300, (255, 0, 0)),))
+    card = dataclasses.replace(
+        CARD, overlapping=False, structures=(Structure("Core", (1,), 300, (255, 0, 0)),)
+    )
     return write_package(tmp_path_factory.mktemp("m") / "model.zip", card, threshold_state(card, (1,)))
 
 
@@ -114,6 +118,11 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def assert_same_grid(result: Path, reference: Path) -> None:
     a, b = nibabel.load(result), nibabel.load(reference)
     assert a.shape == b.shape
@@ -141,7 +150,7 @@ def test_finds_the_ball_on_the_grid_of_the_reference(model, scans, tmp_path, ref
 
     # The volume of the lesion is that of the whole region, the painted core included.
     voxel = np.prod(image.header.get_zooms()) / 1000
-    rows = list(csv.DictReader(open(result["volumes"], encoding="utf-8")))
+    rows = read_csv(result["volumes"])
     assert [r["structure"] for r in rows] == ["Lesion", "Core/é"]
     assert float(rows[0]["volume_ml"]) == pytest.approx(np.count_nonzero(label > 0) * voxel, rel=1e-3)
     assert result["volumes_ml"]["Lesion"] == pytest.approx(4 / 3 * np.pi * LESION**3 / 1000, rel=0.12)
@@ -152,7 +161,7 @@ def test_finds_the_ball_on_the_grid_of_the_reference(model, scans, tmp_path, ref
     for name, expected in (("Lesion", label > 0), ("Core/é", label == 1)):
         assert_same_grid(result["probabilities"][name], source)
         probability = nibabel.load(result["probabilities"][name]).get_fdata()
-        assert 0 <= probability.min() and probability.max() <= 1
+        assert probability.min() >= 0 and probability.max() <= 1
         assert np.array_equal(probability >= 0.5, expected)
     assert not [p for p in output.parent.iterdir() if p.name.startswith(".")]
 
@@ -183,6 +192,26 @@ def test_scaled_floating_and_unsigned_references(model, tmp_path):
     assert set(np.unique(b)) == {0, 2}
     assert dice(a > 0, b > 0) > 0.98
     assert first["missing"] == ["T1ce"] and first["overlay"] is None
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (4, 0), (0, 0)])
+def test_every_kind_of_header(tmp_path, codes):
+    """sform only, qform only, neither; and nothing personal is carried over."""
+    affine = affine_of((1.5, 1.6, 2.2), 0.3, flip=True)
+    image = nibabel.Nifti1Image(np.ones((6, 7, 8), np.int16), affine if any(codes) else np.diag([2, 2, 3, 1]))
+    image.set_sform(affine if codes[0] else None, codes[0])
+    image.set_qform(affine if codes[1] else None, codes[1])
+    image.header["descrip"] = b"Jane Doe"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Jane Doe, born 1970"))
+    nibabel.save(image, tmp_path / "reference.nii")
+    label = np.zeros((8, 7, 6), np.uint8)
+    label[4, 3, 2] = 5
+    grid = read_header(tmp_path / "reference.nii").grid
+    write_like(tmp_path / "reference.nii", grid, label, tmp_path / "label.nii")
+    assert_same_grid(tmp_path / "label.nii", tmp_path / "reference.nii")
+    assert nibabel.load(tmp_path / "label.nii").dataobj[2, 3, 4] == 5
+    assert read_header(tmp_path / "label.nii").grid == grid
+    assert b"Jane" not in (tmp_path / "label.nii").read_bytes()
 
 
 @pytest.mark.parametrize("extension", [".nrrd", ".mha"])
@@ -260,7 +289,9 @@ def test_mirroring_averages_all_mirrored_answers(scans):
             return ramp.expand(1, 2, *x.shape[2:])
 
     image = np.zeros((2, 24, 24, 24), np.float32)
-    prepared = PreparedCase(image, np.ones(2, bool), image[0] == 0, None, read_header(scans["FLAIR"]).grid, "")
+    prepared = PreparedCase(
+        image, np.ones(2, bool), image[0] == 0, None, read_header(scans["FLAIR"]).grid, ""
+    )
     plain = predict_case(Ramp(), prepared, CARD, torch.device("cpu"))
     mirrored = predict_case(Ramp(), prepared, CARD, torch.device("cpu"), mirror=True)
     assert plain.std() > 0.3
@@ -316,6 +347,16 @@ def test_inputs_of_different_places(model, scans, tmp_path):
     assert "far.nii.gz" in caught.value.where
 
 
+def test_values_that_are_not_finite(model, scans, tmp_path):
+    image = nibabel.load(scans["FLAIR"])
+    data = image.get_fdata(dtype=np.float32)
+    data[20, 20, 20] = np.nan
+    nibabel.save(nibabel.Nifti1Image(data, image.affine), tmp_path / "nan.nii.gz")
+    with pytest.raises(EmimError, match="NaN") as caught:
+        segment(model, {"FLAIR": tmp_path / "nan.nii.gz"}, tmp_path / "o.nii.gz", device="cpu")
+    assert "nan.nii.gz" in caught.value.where
+
+
 def test_outputs_are_protected(model, scans, tmp_path):
     (tmp_path / "o_volumes.csv").write_text("mine")
     with pytest.raises(EmimError, match="exists already"):
@@ -332,9 +373,8 @@ def test_outputs_are_protected(model, scans, tmp_path):
 
 
 def test_cohort_with_a_broken_case(model, scans, tmp_path):
-    broken = tmp_path / "broken.nrrd"
-    sitk.WriteImage(sitk.ReadImage(str(scans["FLAIR"])), str(broken), useCompression=True)
-    broken.write_bytes(broken.read_bytes()[:-1000])
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(scans["FLAIR"].read_bytes()[:-1000])
     flair, t1ce = str(scans["FLAIR"]), str(scans["t1CE"])
     cohort = Cohort(
         ("FLAIR", "T1ce", "T2"),
@@ -346,17 +386,19 @@ def test_cohort_with_a_broken_case(model, scans, tmp_path):
         ),
     )
     out = tmp_path / "out"
-    results = segment(model, None, out, cohort=cohort, device="cpu", overlay=False)
-    assert [r["case"] for r in results] == ["a", "b", "c", "d"]
-    assert ["error" in r for r in results] == [False, True, True, False]
+    rows = [CaseRow("e", "e", {}, None, problems=["label of another grid"])]
+    results = segment(model, None, out, cohort=Scan("somewhere", cohort, rows), device="cpu", overlay=False)
+    assert [r["case"] for r in results] == ["a", "b", "c", "d", "e"]
+    assert ["error" in r for r in results] == [False, True, True, False, True]
+    assert "label of another grid" in results[4]["error"]["what"]
     assert results[1]["error"]["where"] == str(broken)
     assert "needs FLAIR" in results[2]["error"]["what"]
     assert sorted(p.name for p in out.iterdir()) == [
         "a.nii.gz", "a_volumes.csv", "d.nii.gz", "d_volumes.csv", "summary.json", "volumes.csv",
     ]  # fmt: skip
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["segmented"], summary["failed"]) == (2, 2)
-    rows = list(csv.DictReader(open(out / "volumes.csv", encoding="utf-8")))
+    assert (summary["segmented"], summary["failed"]) == (2, 3)
+    rows = read_csv(out / "volumes.csv")
     assert [(r["case"], r["structure"]) for r in rows] == [
         ("a", "Lesion"), ("a", "Core/é"), ("d", "Lesion"), ("d", "Core/é"),
     ]  # fmt: skip

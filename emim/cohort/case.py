@@ -66,9 +66,7 @@ class Cohort:
                     f"No case of the cohort has the modality {name!r}.",
                     hint=f"The cohort has {', '.join(self.modalities)}.",
                 )
-        cases = (
-            replace(c, images={n: c.images[n] for n in names if n in c.images}) for c in self.cases
-        )
+        cases = (replace(c, images={n: c.images[n] for n in names if n in c.images}) for c in self.cases)
         return Cohort(tuple(names), tuple(c for c in cases if c.images))
 
     def to_dict(self) -> dict:

@@ -85,7 +85,7 @@ def _check_geometry(images: dict[str, VolumeFacts], label: VolumeFacts | None) -
         if all(_overlap(label, i) == 0 for i in images.values()):
             problems.append("the label does not overlap the images in space")
         elif not any(label.same_grid(i) for i in images.values()):
-            notes.append("the label's grid is that of no image")
+            notes.append("the label's grid is that of no image: was it drawn on one of these images?")
     if len(grids) == 1:
         notes += _short_content(images)
     return problems, notes

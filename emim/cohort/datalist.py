@@ -2,11 +2,11 @@
 
 JSON is a list of cases, or an object with such a list under ``cases``::
 
-    [{"id": "p1", "subject": "p1", "images": {"T1": "p1/t1.nii.gz", "FLAIR": "p1/fl.nii.gz"}, "label": "p1/seg.nii.gz"}]
+    [{"id": "p1", "subject": "p1", "images": {"T1": "p1/t1.nii", "T2": "p1/t2.nii"}, "label": "p1/seg.nii"}]
 
-or the form of the Medical Segmentation Decathlon and MONAI, whose modalities have no names but an order::
+or the form of the Medical Segmentation Decathlon and MONAI, whose modalities have an order::
 
-    {"modality": {"0": "T1", "1": "FLAIR"}, "training": [{"image": ["p1_t1.nii.gz", "p1_fl.nii.gz"], "label": …}]}
+    {"modality": {"0": "T1", "1": "T2"}, "training": [{"image": ["p1_t1.nii", "p1_t2.nii"], "label": …}]}
 
 CSV has the columns ``id``, ``subject``, ``label`` and one per modality, an empty cell for what is missing.
 ``subject`` may be left out (each case its own subject), ``label`` too. Paths are relative to the list.

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from emim.cohort.found import Found, FoundCase
-from emim.cohort.patterns import EXTENSIONS, Patterns, find_modality, fits, label_rest, name_kind
+from emim.cohort.patterns import (
+    EXTENSIONS,
+    Patterns,
+    find_modality,
+    fits,
+    label_rest,
+    name_kind,
+    strip_extension,
+)
 
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
@@ -98,17 +106,13 @@ def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple
     if name.lower().endswith(_COMPANIONS):
         return "voxels of a header file"
     if not name.lower().endswith(EXTENSIONS):
-        return (
-            "DICOM: convert it to NIfTI or NRRD first"
-            if name.lower().endswith((".dcm", ".ima"))
-            else "not an image"
-        )
+        dicom = name.lower().endswith((".dcm", ".ima"))
+        return "DICOM: convert it to NIfTI or NRRD first" if dicom else "not an image"
     of_label = [rest for text in label if (rest := fits(text, name, at)) is not None]
     if of_label:
         return _File(str(path), None, _case_folders(folders), of_label[0])
     if not label and folders and _LABEL_FOLDER.fullmatch(folders[-1]):
-        rest = label_rest(name)
-        return _File(str(path), None, _case_folders(folders), rest)
+        return _File(str(path), None, _case_folders(folders), label_rest(name))
     found = find_modality(name, at, patterns)
     if found and "derivatives" in folders:
         return "in a derivatives folder: scan that folder itself to use it"
@@ -122,17 +126,15 @@ def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple
     for part in reversed(folders):  # T1/sub-01.nii.gz, sub-01/T1/image.nii.gz
         modality = _folder_modality(part, patterns)
         if modality:
-            rest = name.split(".")[0]
-            return _File(str(path), modality, _case_folders(folders, modality), rest)
+            return _File(str(path), modality, _case_folders(folders, modality), strip_extension(name))
     return "no pattern fits its name"
 
 
 def _folder_modality(part: str, patterns: Patterns | None) -> str | None:
-    """The modality of a folder's name that says nothing else ("T1", "02-T2-FLAIR" does)."""
+    """The modality of a folder's name that says nothing else ("T1", "T2-FLAIR")."""
     found = find_modality(part, "", patterns)
-    return (
-        found.modality if found and not _clean(found.rest) and not re.search(r"(?<![^\W_])\d", part) else None
-    )
+    says_more = found and (_clean(found.rest) or re.search(r"(?<![^\W_])\d", part))
+    return found.modality if found and not says_more else None
 
 
 def _case_folders(folders: Folders, modality: str | None = None) -> Folders:
@@ -168,15 +170,13 @@ def _group(files: list[_File], root: str) -> tuple[list[FoundCase], list[tuple[s
                 case = cases.setdefault(key, FoundCase("", ""))
                 case.images.setdefault(f.modality, []).append(f.path)
     ignored = []
+    with_images = list(cases)
     for key, f in labels:
-        owners = _owners(key, cases)
+        owners = _owners(key, with_images) or [key]
         if len(owners) == 1:
-            cases[owners[0]].labels.append(f.path)
+            cases.setdefault(owners[0], FoundCase("", "")).labels.append(f.path)
         else:
-            why = (
-                f"a label of which {len(owners)} cases could be meant" if owners else "a label without images"
-            )
-            ignored.append((f.path, why))
+            ignored.append((f.path, f"a label that could belong to {len(owners)} cases"))
     _name(cases)
     return list(cases.values()), ignored
 
@@ -235,23 +235,34 @@ def _case_key(f: _File, folders: Folders, many: bool, sessions: set[Folders], ro
         groups = tuple(p for p in folders if p != bids.group(1) and p not in in_folder)
         return groups, bids.group(1), session.group(1) if session else "_".join(in_folder)
     if many:
-        if whole := _BRATS.fullmatch(rest):
-            return folders, whole.group(1), whole.group(2)
-        session = _SESSION_IN_NAME.search(rest)
-        subject = _SESSION_IN_NAME.sub("", rest, count=1).strip(" -_.") if session else rest
-        return folders, subject or root, session.group() if session else ""
+        subject, session = _split_session(rest)
+        return folders, subject or root, session
     depth = len(folders)
     while depth > 1 and folders[:depth] in sessions:
         depth -= 1
-    subject, parts = folders[depth - 1], list(folders[depth:])
-    if whole := _BRATS.fullmatch(subject):
-        return folders[: depth - 1], whole.group(1), whole.group(2)
-    own = rest[len(subject) :].strip(" -_.") if rest.startswith(subject) else rest
+    name, parts = folders[depth - 1], list(folders[depth:])
+    subject, session = _split_session(name)
+    if not subject:
+        subject, session = name, ""
+    parts = [session, *parts] if session else parts
+    own = rest[len(name) :].strip(" -_.") if rest.startswith(name) else rest
     if session := _SESSION_IN_NAME.search(own):
         parts += [session.group()] if session.group() not in parts else []
-    elif rest.startswith(subject) and own and own.split("_")[0].isdigit():
+    elif rest.startswith(name) and own and own.split("_")[0].isdigit():
         parts.append(own)  # 10000/10000_1000000_t2w.mha
     return folders[: depth - 1], subject, "_".join(parts)
+
+
+def _split_session(name: str) -> tuple[str, str]:
+    """Subject and session in one name; the session is empty where the name tells none."""
+    if whole := _BRATS.fullmatch(name):
+        return whole.group(1), whole.group(2)
+    session = _SESSION_IN_NAME.search(name)
+    if not session:
+        return name, ""
+    subject = re.sub(r"([-_. ])[-_. ]+", r"\1", name[: session.start()] + name[session.end() :]).strip(" -_.")
+    # "MR_scan_12" numbers subjects, not the scans of a subject called MR.
+    return (subject, session.group()) if not subject or re.search(r"\d", subject) else (name, "")
 
 
 def _name(cases: dict[Key, FoundCase]) -> None:
@@ -259,7 +270,10 @@ def _name(cases: dict[Key, FoundCase]) -> None:
     groups = defaultdict(set)
     for group, subject, _ in cases:
         groups[subject].add(group)
-    for (group, subject, session), case in cases.items():
+    used: Counter[str] = Counter()
+    for (group, subject, session), case in sorted(cases.items()):
         case.subject = "_".join((*group, subject)) if len(groups[subject]) > 1 else subject
         between = "-" if _BRATS.fullmatch(f"{subject}-{session}") else "_"
-        case.id = case.subject + (between + session if session else "")
+        name = case.subject + (between + session if session else "")
+        used[name] += 1
+        case.id = name if used[name] == 1 else f"{name}_{used[name]}"

@@ -138,6 +138,8 @@ def scan(
     found = _find(path, modalities, patterns, label)
     found.modalities, left_out = _choose_modalities(found, modalities, path)
     found.ignored += left_out
+    for case in found.cases:
+        case.images = {m: case.images[m] for m in found.modalities if m in case.images}
     facts = _inspect_all(found, events, workers)
     rows = [_row(c, facts) for c in found.cases]
     copies = check_copies(found.cases, facts)
@@ -171,7 +173,7 @@ def _find(
         raise EmimError("There is no such folder or datalist.", path, "Check the spelling of the path.")
     if path.is_dir():
         found = find_in_folder(path, patterns, label)
-        if not found.cases:
+        if not any(c.images for c in found.cases):
             raise _nothing_found(path, found, patterns)
         return found
     if path.suffix.lower() not in (".json", ".csv"):
@@ -190,7 +192,7 @@ def _nothing_found(folder: Path, found: Found, patterns: Patterns | None) -> Emi
         return EmimError(
             f"None of the {len(images)} image files has a name that tells its modality.",
             folder,
-            f"Looked for names with words such as {', '.join([*(patterns or {}), *PATTERNS][:6])}; saw {shown}. "
+            f"Looked for words such as {', '.join([*(patterns or {}), *PATTERNS][:6])}; saw {shown}. "
             "Give a pattern for each modality, for example --pattern 'T1=*_0000.nii.gz'.",
         )
     seen = sorted({Path(p).name for p, _ in found.ignored})

@@ -14,6 +14,7 @@ from emim.cohort.scan import CaseRow, Scan
 from emim.cohort.volume import VolumeFacts
 
 _SHOWN = 4  # examples in a list of many
+_LEGEND = {" +": "+n: other images of the case have n further ones", "*": "*: oblique"}
 
 
 def text_table(scan: Scan) -> str:
@@ -36,7 +37,9 @@ def text_table(scan: Scan) -> str:
             columns[name] = cells
     columns[""] = ["" if r.usable else "LEFT OUT" for r in scan.rows]
     parts = [f"All cases: {', '.join(shared)}"] if shared else []
-    parts += [_aligned(columns)]
+    table = _aligned(columns)
+    legend = [text for sign, text in _LEGEND.items() if sign in table + "".join(shared)]
+    parts += [table + ("\n\n" + "; ".join(legend) if legend else "")]
     left_out = [f"  {r.id}: {p}" for r in scan.rows for p in r.problems]
     if left_out:
         parts += ["Left out, because of:\n" + "\n".join(left_out)]
@@ -144,7 +147,7 @@ def _orientation(facts: VolumeFacts) -> str:
 
 
 def _range(facts: VolumeFacts) -> str:
-    return "{:.4g}..{:.4g}".format(*facts.range) if facts.range else ""
+    return "..".join(f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}" for v in facts.range or ())
 
 
 def _aligned(columns: dict[str, list[str]]) -> str:

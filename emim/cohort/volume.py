@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emim.cohort.integrity import nifti_problem
+
 MAX_LABEL_VALUES = 256
+SATURATED = 1e-6  # share of voxels at the largest value
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         shape = _shape_problem(size, components)
         if shape:
             return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
-        damage = _damage(path)
-        if damage:
-            return VolumeFacts(size=tuple(size), problems=(damage,), stamp=stamp)
+        if str(path).lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
+            return VolumeFacts(size=tuple(size), problems=(problem,), stamp=stamp)
         image = reader.Execute()
     except RuntimeError as error:
         return VolumeFacts(problems=(_plain(str(error)),), stamp=stamp)
@@ -179,8 +179,8 @@ def _shape_problem(size: tuple[int, ...], components: int) -> str | None:
 def _label_values(array: np.ndarray, low: float, high: float) -> tuple[tuple[int, ...] | None, str | None]:
     if low < 0 or high > np.iinfo(np.int16).max:
         return None, f"label values reach from {low:g} to {high:g}; they must lie within 0 and 32767"
-    whole = array.astype(np.int16)
-    if np.issubdtype(array.dtype, np.floating) and not np.array_equal(whole, array):
+    whole = np.rint(array).astype(np.int16)
+    if np.issubdtype(array.dtype, np.floating) and np.abs(whole - array).max() > 1e-3:
         return (
             None,
             "label values are not whole numbers (a probability map, or labels that were interpolated?)",
@@ -193,18 +193,11 @@ def _label_values(array: np.ndarray, low: float, high: float) -> tuple[tuple[int
 
 def _saturation(array: np.ndarray, high: float) -> list[str]:
     """A note when many voxels sit at the largest value that the file's integers can hold."""
-    if (
-        not np.issubdtype(array.dtype, np.integer)
-        or high != np.iinfo(array.dtype).max
-        or array.dtype.itemsize < 2
-    ):
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 2 or high != np.iinfo(array.dtype).max:
         return []
-    share = np.count_nonzero(array == array.dtype.type(high)) / array.size
-    return (
-        ["intensities are cut off at the largest value of the file's type (saturated)"]
-        if share > 1e-6
-        else []
-    )
+    if np.count_nonzero(array == array.dtype.type(high)) < SATURATED * array.size:
+        return []
+    return ["intensities are cut off at the largest value of the file's type (saturated)"]
 
 
 def _content_box(grid: VolumeFacts, array: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -216,43 +209,6 @@ def _content_box(grid: VolumeFacts, array: np.ndarray) -> tuple[tuple[float, ...
         first[axis], last[axis] = inside[0], inside[-1]
     low, high = grid._box_of(first, last)
     return tuple(map(float, low)), tuple(map(float, high))
-
-
-def _damage(path: str | Path) -> str | None:
-    """ITK fills what a truncated NIfTI file lacks with zeros and says nothing: look first."""
-    name = str(path).lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        return None
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    length = 0
-    try:
-        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
-            header = stream.read(352)
-            expected = _nifti_length(header)
-            if packed:
-                length = len(header)
-                while block := stream.read(1 << 22):
-                    length += len(block)
-            else:
-                length = os.path.getsize(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return f"the file is damaged or incomplete ({error})"
-    if length < expected:
-        return f"the file is incomplete: {length} of {expected} bytes"
-    return None
-
-
-def _nifti_length(header: bytes) -> int:
-    """Bytes that a NIfTI file (version 1 or 2) needs at least, by its header."""
-    order = "<" if header[:4] in (b"\x5c\x01\x00\x00", b"\x1c\x02\x00\x00") else ">"
-    if int.from_bytes(header[:4], "little" if order == "<" else "big") == 540:
-        dim, bits = np.frombuffer(header, order + "i8", 8, 16), np.frombuffer(header, order + "i2", 1, 14)
-        offset = np.frombuffer(header, order + "i8", 1, 168)
-    else:
-        dim, bits = np.frombuffer(header, order + "i2", 8, 40), np.frombuffer(header, order + "i2", 1, 72)
-        offset = np.frombuffer(header, order + "f4", 1, 108)
-    return int(offset[0]) + int(np.prod(dim[1 : 1 + int(dim[0])], dtype=np.int64)) * int(bits[0]) // 8
 
 
 def _plain(message: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emim.cohort.case import Cohort
+from emim.cohort.case import Case
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
-from emim.inference.inputs import check_headers
+from emim.inference.inputs import check_files
 from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.worker import Job, Options, Worker, csv_text, plan
 from emim.package.bundle import Package
@@ -19,20 +20,24 @@ SUMMARY_VERSION = 1
 
 def segment_cohort(
     package: Package,
-    cohort: Cohort,
+    cases: Sequence[Case],
+    left_out: Mapping[str, str],
     folder: Path,
     extension: str,
     device: str,
     options: Options,
     events: Events,
 ) -> list[dict[str, Any]]:
-    """Segment every case; what is wrong with one case does not keep the others from being done."""
-    cases = cohort.cases
+    """Segment every case; what is wrong with one case does not keep the others from being done.
+
+    ``left_out`` are the ids of cases that the scan found unusable, with the reason: failures too.
+    See :func:`emim.inference.segment.segment` for the rest.
+    """
     if not cases:
         raise EmimError("The cohort has no usable case.", hint="`emim scan` says what is wrong with each.")
     if folder.is_file():
         raise EmimError("For a cohort the output is a folder, but this is a file.", folder)
-    results: list[dict[str, Any]] = []
+    results = [_failure(i, EmimError(f"Left out by the scan: {why}"), events) for i, why in left_out.items()]
     jobs: list[Job] = []
     for case in cases:
         if Path(case.id).name != case.id or case.id in ("", ".", ".."):
@@ -56,15 +61,14 @@ def segment_cohort(
     try:
         for i, job in enumerate(jobs, 1):
             try:
-                check_headers(job.images, job.reference)
+                check_files(job.images, job.reference)
                 results.append(worker.run(job, f"{job.case} ({i} of {len(jobs)})"))
             except Cancelled:
                 raise
             except Exception as error:  # one bad case must not cost the night's other cases
                 results.append(_failure(job.case, error, events))
     finally:
-        order = {case.id: i for i, case in enumerate(cases)}
-        results.sort(key=lambda r: order[r["case"]])
+        results.sort(key=lambda r: r["case"])
         _write_summary(summary, table, package, results)
     return results
 

@@ -38,12 +38,11 @@ def _write_nifti_like(reference: str | Path, array: np.ndarray, path: Path) -> N
         raise EmimError("The reference image has changed while it was being segmented.", reference)
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)
-    # What describes the reference's intensities or its acquisition does not describe the result.
+    # What describes the reference's intensities, its acquisition or the patient stays behind.
     header["cal_min"] = header["cal_max"] = 0
-    header["descrip"], header["aux_file"], header["intent_name"] = b"EMIM", b"", b""
+    header["descrip"], header["aux_file"], header["db_name"], header["intent_name"] = b"EMIM", b"", b"", b""
     header["intent_code"] = 0
     header.extensions.clear()
     data = np.ascontiguousarray(array.transpose(2, 1, 0)).reshape(source.shape)
-    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     # No affine: the header already holds it, and setting one would rewrite sform and qform.
-    nibabel.save(kind(data, None, header), path)
+    nibabel.save(nibabel.Nifti1Image(data, None, header), path)

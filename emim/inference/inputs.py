@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emim.cohort.integrity import nifti_problem
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
@@ -68,15 +69,19 @@ def choose_reference(card: ModelCard, images: Mapping[str, str], reference: str 
     raise EmimError(f"There is no input {reference!r} that could be the reference.", hint=hint)
 
 
-def check_headers(images: Mapping[str, str], reference: str) -> None:
-    """Read every header; refuse files that cannot be read or lie beside the reference in space.
+def check_files(images: Mapping[str, str], reference: str) -> None:
+    """Refuse files that cannot be read, are cut short or not finite, or lie beside the reference.
 
     Raises:
         EmimError: naming the file.
     """
     grid = read_header(images[reference]).grid
     for modality, path in images.items():
-        if not overlap(grid, read_header(path).grid):
+        other = read_header(path).grid
+        if path.lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
+            hint = "Copy, download or export it again."
+            raise EmimError(f"The image cannot be used: {problem}.", path, hint)
+        if not overlap(grid, other):
             raise EmimError(
                 f"{modality} does not overlap in space with the reference {reference}.",
                 path,

@@ -10,7 +10,7 @@ from emim.cohort.case import Cohort
 from emim.errors import EmimError
 from emim.events import Events
 from emim.inference.batch import segment_cohort
-from emim.inference.inputs import check_headers
+from emim.inference.inputs import check_files
 from emim.inference.outputs import check_writable
 from emim.inference.worker import Options, Worker, plan
 from emim.package.bundle import Package, read_package
@@ -74,7 +74,9 @@ def segment(
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
         check_writable(job.outputs.all(), job.images.values(), overwrite)
-        check_headers(job.images, job.reference)
+        check_files(job.images, job.reference)
         return Worker(package, device, options, events).run(job)
-    cohort = getattr(cohort, "cohort", cohort)  # of a Scan
-    return segment_cohort(package, cohort, Path(output).absolute(), extension, device, options, events)
+    left_out = {row.id: "; ".join(row.problems) for row in getattr(cohort, "rows", ()) if not row.usable}
+    cases = getattr(cohort, "cohort", cohort).cases
+    folder = Path(output).absolute()
+    return segment_cohort(package, cases, left_out, folder, extension, device, options, events)

@@ -56,7 +56,7 @@ class Head:
         layers: (tissue, coverage (Z, Y, X)), to be painted one over the other.
         brain: bool (Z, Y, X), what skull-stripping leaves.
         label: uint8 (Z, Y, X), 0 to 3.
-        texture: float32 (Z, Y, X) of unit variance: tissue is never quite uniform.
+        texture: float32 (Z, Y, X), about -2 to 2: tissue is never quite uniform.
     """
 
     layers: list[tuple[str, np.ndarray]]
@@ -70,7 +70,7 @@ def draw_anatomy(rng: np.random.Generator, centre: np.ndarray, lesion_kind: str 
 
     Args:
         centre: world position (LPS mm) of the middle of the head.
-        lesion_kind: see :data:`emim.phantom.lesion.KINDS`; None for a brain without a lesion.
+        lesion_kind: see :class:`emim.phantom.lesion.Lesion`; None for a brain without a lesion.
     """
     angles = np.radians(rng.normal(0.0, [4.0, 3.0, 4.0]))
     scale = rng.normal(1.0, 0.035) * np.exp(rng.normal(0.0, 0.025, 3))
@@ -127,7 +127,7 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
     surface, cavity, layers = _brain(a, before, texture, spacing, voxel)
     if skull:
         layers = _skull(cavity, before, voxel) + layers
-    brain = np.ones(cavity.shape, bool) if skull else surface < 2.2
+    brain = np.ones(cavity.shape, bool) if skull else surface < 1.6
 
     label = np.zeros(cavity.shape, np.uint8)
     if a.lesion is not None:
@@ -138,10 +138,10 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
         )
         amounts = np.zeros((4, *cavity.shape), np.float32)
         amounts[0] = 1.0
-        for tissue, cover, value in a.lesion.layers(points, voxel, share["white matter"], closed):
+        for tissue, cover, strength, value in a.lesion.layers(points, voxel, share["white matter"], closed):
             amounts *= 1.0 - cover
             amounts[value] += cover
-            layers.append((tissue, cover))
+            layers.append((tissue, cover * np.float32(strength)))
         # A voxel belongs to the lesion when most of it does, and then to its largest part.
         label = np.where(amounts[0] < 0.5, 1 + amounts[1:].argmax(axis=0), 0).astype(np.uint8)
         label[~brain] = 0
@@ -242,6 +242,7 @@ def _brain(
             ellipsoid(p, (0, 2, 1), (1.0 + 1.6 * size, 15, 9)), ellipsoid(p, (0, 30, -36), (7 * size, 5, 10))
         ),
     )
+    caudate = [(17, -27, 5, 6), (17, -10, 15, 4.5), (20, 14, 20, 2.5)]
     layers = [
         ("CSF", coverage(cavity, voxel)),
         ("white matter", coverage(stem, voxel)),
@@ -252,13 +253,13 @@ def _brain(
         ("deep grey matter", coverage(ellipsoid(m, (10.5, 8, 6), (8.5, 15, 9)), voxel)),
         (
             "deep grey matter",
-            coverage(tube(m, [(17, -27, 5, 6), (17, -10, 15, 4.5), (20, 14, 20, 2.5)]), voxel),
+            coverage(tube(m, caudate), voxel),
         ),
         ("deep grey matter", coverage(ellipsoid(m, (26, -7, 2), (5.5, 17, 10)), voxel)),
         ("pallidum", coverage(ellipsoid(m, (19.5, -5, 0), (4, 9, 7)), voxel)),
     ]
     if a.gliosis > 0:
-        caps = ventricles - 2.0 - 4.0 * a.gliosis - 1.2 * texture
+        caps = ventricles - 1.0 - 2.5 * a.gliosis - texture
         spots = 4.0 * (3.1 - 0.6 * a.gliosis - texture)
         deep = coverage(cortex + 3.0 - depth, voxel)
         layers.append(("gliosis", 0.75 * deep * coverage(np.minimum(caps, spots), voxel)))
@@ -275,7 +276,7 @@ def _vessels(
     p: np.ndarray, m: np.ndarray, cavity: np.ndarray, depth: np.ndarray, texture: np.ndarray
 ) -> np.ndarray:
     """Signed distance of large sinuses and arteries, and of the veins in some of the sulci."""
-    sagittal = np.hypot(m[0], np.minimum(cavity + 4.0, 0.0)) - 2.6
+    sagittal = np.hypot(m[0], cavity + 3.0) - 2.8
     sagittal = np.maximum(sagittal, -10.0 - p[2])
     straight = tube(p, [(0, 34, 6, 1.8), (0, 70, -10, 2.4)])
     internal = tube(m, [(3, 6, 12, 1.0), (3, 32, 8, 1.4)])

@@ -16,10 +16,10 @@ import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
 from emim.phantom.anatomy import build_head, draw_anatomy
-from emim.phantom.lesion import KINDS
 from emim.phantom.signal import MODALITIES, draw_protocol
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
+LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
 One folder a subject: sub-001/sub-001_T1.nii.gz, _T1ce, _T2, _FLAIR and, for labelled subjects, _seg.
@@ -36,7 +36,7 @@ def generate(
     folder: str | Path,
     subjects: int = 24,
     seed: int = 0,
-    labelled: int = 12,
+    labelled: int | None = None,
     spacing: float = 2.5,
     skull: bool = False,
     overwrite: bool = False,
@@ -49,8 +49,8 @@ def generate(
         subjects: how many. Subject i depends on ``seed`` and i (and whether it is labelled), never on how
             many others there are.
         seed: another seed, other people.
-        labelled: the first so many subjects have a label map, all modalities and a lesion. Of the others
-            every third lacks one or two modalities and every sixth is healthy.
+        labelled: the first so many subjects (None: half of them) have a label map, all modalities and a
+            lesion. Of the others every third lacks one or two modalities and every sixth is healthy.
         spacing: voxel size in mm. 2.5 gives about 64 x 76 x 66 voxels and a second a subject; 1 is what
             scanners do and takes some twenty times as long.
         skull: with skull and scalp, and noise in the air around them; else skull-stripped, outside 0.
@@ -64,6 +64,7 @@ def generate(
     """
     if subjects < 1 or subjects > 9999:
         raise EmimError(f"Cannot make {subjects} subjects.", "subjects", "Give a number from 1 to 9999.")
+    labelled = subjects // 2 if labelled is None else labelled
     if not 0 <= labelled <= subjects:
         raise EmimError(
             f"Cannot label {labelled} of {subjects} subjects.",
@@ -83,6 +84,11 @@ def generate(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
+    except OSError as error:
+        raise EmimError(
+            f"Cannot write here: {error.strerror}.", folder.parent, "Choose another folder."
+        ) from error
+    try:
         made = _make_subjects(part, subjects, seed, labelled, spacing, skull, events)
         settings = {"seed": seed, "labelled": labelled, "spacing": spacing, "skull": skull}
         description = {"version": 1, "synthetic": True, **settings, "subjects": made}
@@ -131,17 +137,15 @@ def _make_subject(folder: Path, i: int, seed: int, labelled: bool, spacing: floa
     # One stream a purpose: a skull or a missing modality does not change the brain.
     body, machine, noise = (np.random.default_rng([seed, i, purpose]) for purpose in range(3))
     healthy = not labelled and i % 6 == 5
-    kind = None if healthy else ("ring", "not enhancing", "ring", "solid")[i % 4]
-    assert kind is None or kind in KINDS
-
+    kind = None if healthy else LESIONS[i % len(LESIONS)]
     centre = machine.uniform(-15.0, 15.0, 3)
     anatomy = draw_anatomy(body, centre, kind)
     protocol = draw_protocol(machine)
     orientation = scanner.ORIENTATIONS[i % len(scanner.ORIENTATIONS)]
     tilt = np.radians(machine.uniform(8.0, 18.0, 3)) if orientation == "oblique" else np.zeros(3)
     margin = 35.0 if skull else 0.0
-    extent = np.array([158.0, 190.0, 165.0]) + machine.uniform(-2.0, 8.0, 3) + margin
-    centre_of_grid = centre + [0.0, 4.0, -9.0] + machine.uniform(-2.0, 2.0, 3)
+    extent = np.array([158.0, 190.0, 168.0]) + machine.uniform(-2.0, 8.0, 3) + margin
+    centre_of_grid = centre + [0.0, 2.0, -5.0] + machine.uniform(-2.0, 2.0, 3)
     grid = scanner.make_grid(orientation, (spacing,) * 3, tuple(extent), centre_of_grid, tilt)
     points = scanner.world_points(grid)
     head = build_head(anatomy, points, grid.GetSpacing(), skull)

@@ -10,7 +10,6 @@ from emim.phantom.noise import SmoothNoise
 from emim.phantom.shapes import coverage
 
 CORE, OEDEMA, ENHANCING = 1, 2, 3
-KINDS = ("ring", "solid", "not enhancing")
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Lesion:
             necroses) or ``not enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
         centre, stretch: mm, and the relative lengths of its axes.
         core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
+        severity: share of the tissue that oedema takes the place of, 0 to 1.
         push: mm by which it displaces the tissue at its surface.
         bleeds: part of its core holds blood products, bright on T1 without enhancement.
         outline, texture: random fields that make its surfaces irregular.
@@ -33,6 +33,7 @@ class Lesion:
     core: float
     rim: float
     oedema: float
+    severity: float
     push: float
     bleeds: bool
     outline: SmoothNoise
@@ -46,8 +47,11 @@ class Lesion:
 
     def layers(
         self, points: np.ndarray, voxel: float, white: np.ndarray, closed: np.ndarray
-    ) -> list[tuple[str, np.ndarray, int]]:
-        """What to paint over the healthy anatomy, in this order: (tissue, coverage, label).
+    ) -> list[tuple[str, np.ndarray, np.ndarray | float, int]]:
+        """What to paint over the healthy anatomy, in this order: (tissue, coverage, strength, label).
+
+        Infiltrated tissue is a mixture of oedema and of what was there before; the strength says how much of
+        it is oedema, while the label depends on the coverage alone.
 
         Args:
             points: (3, Z, Y, X), mm.
@@ -61,22 +65,22 @@ class Lesion:
         # The falx keeps it on its side.
         distance += 2.0 * np.maximum(-np.sign(self.centre[0]) * points[0], 0.0)
         core = distance - self.core * (1.0 + 0.16 * outline) - 0.8 * texture
-        oedema = distance - self.core - self.oedema * (1.0 + 0.45 * outline) - 1.5 * texture
+        oedema = distance - self.core - self.oedema * (1.0 + 0.4 * outline) - texture
         oedema += 0.6 * self.oedema * (1.0 - white)
         solid = coverage(core, voxel) * (1.0 - 0.9 * closed)
-        # Infiltrated tissue is never uniform: it is a mixture of oedema and what was there before.
-        share = np.clip(0.8 + 0.12 * texture, 0.4, 1.0)
-        painted = [("oedema", coverage(oedema, voxel) * share * (1.0 - closed), OEDEMA)]
+        infiltration = np.clip(self.severity + 0.1 * texture, 0.25, 1.0)
+        painted = [("oedema", coverage(oedema, voxel) * (1.0 - closed), infiltration, OEDEMA)]
         if self.kind == "not enhancing":
-            return [*painted, ("tumour", solid, CORE)]
+            return [*painted, ("tumour", solid, 0.9, CORE)]
         if self.kind == "ring":
             inner = core + self.rim * np.clip(1.0 + 0.35 * texture, 0.4, 1.8)
         else:
             inner = 2.2 - texture + 0.12 * np.maximum(core + self.core, 0.0)
         necrosis = coverage(inner, voxel) * solid
-        painted += [("enhancing tumour", solid, ENHANCING), ("necrosis", necrosis, CORE)]
+        painted += [("enhancing tumour", solid, 1.0, ENHANCING), ("necrosis", necrosis, 1.0, CORE)]
         if self.bleeds:
-            painted.append(("blood products", necrosis * coverage(4.0 * (0.3 - outline), voxel), CORE))
+            blood = necrosis * coverage(4.0 * (0.3 - outline), voxel)
+            painted.append(("blood products", blood, 1.0, CORE))
         return painted
 
 
@@ -84,10 +88,10 @@ def draw_lesion(rng: np.random.Generator, kind: str, is_free) -> Lesion:
     """A lesion at a place in the cerebrum where there is room.
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: ``ring``, ``solid`` or ``not enhancing``, see :class:`Lesion`.
         is_free: function of points (3, N) and a radius in mm -> bool (N,): where a lesion may be.
     """
-    core = rng.uniform(9.0, 18.0) if kind != "solid" else rng.uniform(7.0, 13.0)
+    core = rng.uniform(10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)
     candidates = rng.uniform([-58, -72, -30], [58, 72, 56], size=(4000, 3)).T
     free = np.flatnonzero(is_free(candidates, core))
     centre = candidates[:, free[0]]
@@ -97,8 +101,9 @@ def draw_lesion(rng: np.random.Generator, kind: str, is_free) -> Lesion:
         centre=centre,
         stretch=stretch / np.prod(stretch) ** (1 / 3),
         core=core,
-        rim=rng.uniform(3.0, 5.5),
+        rim=rng.uniform(3.0, 5.0),
         oedema=rng.uniform(3.0, 8.0) if kind == "not enhancing" else rng.uniform(6.0, 16.0),
+        severity=rng.uniform(0.4, 0.9),
         push=core * rng.uniform(0.12, 0.35),
         bleeds=bool(rng.random() < 0.3),
         outline=SmoothNoise(rng, 34.0),

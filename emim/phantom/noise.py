@@ -10,7 +10,9 @@ EXTENT = 200.0
 
 
 class SmoothNoise:
-    """A random field of zero mean and unit variance that waves at about ``wavelength`` mm.
+    """A random field of zero mean that waves at about ``wavelength`` mm.
+
+    Its variance is 1 on its own lattice and, by the interpolation, some 0.6 on average.
 
     White noise through a difference of two Gaussians (1 : 1.6), whose pass band has its peak at
     2 pi / wavelength. Being made on its own lattice, it does not depend on the grid it is evaluated on.

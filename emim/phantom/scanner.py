@@ -67,7 +67,7 @@ def resample_slices(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
 def bias_field(
     rng: np.random.Generator, points: np.ndarray, centre: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Smooth multiplicative inhomogeneity around 1 of a receive coil, at ``points`` (3, Z, Y, X)."""
+    """Smooth inhomogeneity of a receive coil, a factor around 1, at world ``points`` (3, Z, Y, X)."""
     field = SmoothNoise(rng, 180.0)
     return np.exp(strength * field.at(points - centre.reshape(3, 1, 1, 1)))
 

@@ -48,9 +48,9 @@ TISSUES: dict[str, Tissue] = {
     "pallidum": Tissue((800, 1050), 58, 0.74),  # its iron shortens T2
     "choroid plexus": Tissue((1350, 1600), 130, 0.9, gadolinium=0.30),
     "vessel": Tissue((1580, 1660), 35, 0.75, gadolinium=0.50),  # T2 shortened: stands for the flow void
-    "gliosis": Tissue((1000, 1250), 115, 0.78),
-    "oedema": Tissue((1250, 1500), 150, 0.86),
-    "tumour": Tissue((1450, 1700), 165, 0.88, gadolinium=0.01),
+    "gliosis": Tissue((1050, 1300), 125, 0.80),
+    "oedema": Tissue((1250, 1500), 145, 0.86),
+    "tumour": Tissue((1450, 1700), 140, 0.86, gadolinium=0.01),
     "enhancing tumour": Tissue((1350, 1550), 120, 0.86, gadolinium=0.22),
     "necrosis": Tissue((2100, 2400), 280, 0.95, gadolinium=0.02),
     "blood products": Tissue((520, 580), 110, 0.85),  # methaemoglobin: bright without enhancement

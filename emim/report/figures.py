@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from emim.objectives.verdict import CONSTANT_OUTPUT, LOW_RANK
 from emim.report.record import RunRecord, is_number
@@ -23,11 +24,12 @@ PURPLE, SKY, INK, GREY = "#cc79a7", "#56b4e9", "#1f2933", "#7b8794"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 
 KINDS = {"modal": ("modal", BLUE), "position": ("position", ORANGE), "patch": ("patch", GREEN)}
+# Symbol and meaning of each collapse line.
 LINE_TEXTS = {
-    "L_a": "$L_a$ one value",
-    "L_b": "$L_b$ one patch",
-    "L_c": "$L_c$ average anatomy",
-    "L_c_unseen": "$L_c$ on unseen subjects",
+    "L_a": ("$L_a$", "one value"),
+    "L_b": ("$L_b$", "one patch"),
+    "L_c": ("$L_c$", "average anatomy"),
+    "L_c_unseen": ("$L_c$", "on unseen subjects"),
 }
 
 _WIDE, _HALF = (10.4, 3.7), (5.05, 3.0)
@@ -41,6 +43,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e4e7eb",
     "grid.linewidth": 0.8,
     "xtick.color": "#52606d",
@@ -48,7 +51,6 @@ _STYLE = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "mathtext.default": "it",
-    "axes.formatter.use_mathtext": False,
 }
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _POINTS = 600  # more would not be visible and make the page heavy
@@ -85,20 +87,21 @@ def loss(run: RunRecord) -> str | None:
         lines.append(Line("validation", *validation, RED, width=2.0))
     settled = [x.values for x in lines if not x.faint]
     log = bool(settled) and _spans_decades(np.concatenate(settled))
-    return _chart(lines, collapse_levels(run), "reconstruction loss", size=_WIDE, log=log)
+    return _chart(
+        lines, _collapse_levels(run, tuple(LINE_TEXTS), True), "reconstruction loss", size=_WIDE, log=log
+    )
 
 
 def loss_by_kind(run: RunRecord) -> str | None:
     """Validation loss of the units hidden by each kind of mask."""
     lines = [Line(t, *run.curve("validation", k), c) for k, (t, c) in KINDS.items()]
-    levels = [x for x in collapse_levels(run, ("L_c", "L_c_unseen"))]
-    return _chart(lines, levels, "validation loss")
+    return _chart(lines, _collapse_levels(run, ("L_c", "L_c_unseen"), False), "validation loss")
 
 
 def output_variance(run: RunRecord) -> str | None:
     line = Line("output", *run.curve("validation", "output_variance"), BLUE, width=2.0)
     level = Level("constant", CONSTANT_OUTPUT, RED)
-    return _chart([line], [level], "variance between subjects,\nshare of the target's", log=True)
+    return _chart([line], [level], "variance, share of the target's", log=True)
 
 
 def rank(run: RunRecord) -> str | None:
@@ -136,7 +139,7 @@ def learning_rate(run: RunRecord) -> str | None:
 def gradient_norm(run: RunRecord) -> str | None:
     clip = run.config.get("train", {}).get("grad_clip") if isinstance(run.config.get("train"), dict) else None
     steps, values = run.curve("train", "grad_norm")
-    levels = [Level("clipped above", clip)] if is_number(clip) and clip > 0 else []
+    levels = [Level("clipped", clip)] if is_number(clip) and clip > 0 else []
     log = _spans_decades(values)
     return _chart(_train_lines("", (steps, values), GREEN), levels, "gradient norm", log=log)
 
@@ -157,19 +160,18 @@ def train_loss(run: RunRecord) -> str | None:
     return _chart(_train_lines("training", run.curve("train", "loss"), BLUE), [], "training loss")
 
 
-def collapse_levels(run: RunRecord, names: Sequence[str] = tuple(LINE_TEXTS)) -> list[Level]:
-    """The collapse lines that are known, ready to be drawn."""
+def _collapse_levels(run: RunRecord, names: Sequence[str], meaning: bool) -> list[Level]:
+    """The collapse lines that are known, named with their meaning and value, or by their symbol alone."""
     colors = {"L_a": PURPLE, "L_b": ORANGE, "L_c": INK, "L_c_unseen": INK}
-    known = [n for n in names if is_number(run.collapse_lines.get(n))]
-    return [
-        Level(
-            f"{LINE_TEXTS[n]} {run.collapse_lines[n]:.3f}",
-            run.collapse_lines[n],
-            colors[n],
-            "--" if n == "L_c_unseen" else "-",
-        )
-        for n in known
-    ]
+    levels = []
+    for name in names:
+        value = run.collapse_lines.get(name)
+        if is_number(value):
+            symbol, means = LINE_TEXTS[name]
+            short = f"{symbol} unseen" if name == "L_c_unseen" else symbol
+            text = f"{symbol} {means} {value:.3f}" if meaning else short
+            levels.append(Level(text, value, colors[name], "--" if name == "L_c_unseen" else "-"))
+    return levels
 
 
 def _pyramid(run: RunRecord, name: str, label: str, levels: list[Level]) -> str | None:
@@ -177,8 +179,7 @@ def _pyramid(run: RunRecord, name: str, label: str, levels: list[Level]) -> str 
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, max(len(curves), 1)))
     lines = []
     for i, (key, curve) in enumerate(curves.items()):
-        text = f"level {int(key) + 1}" + (" (finest)" if i == 0 else "")
-        lines.append(Line(text, *curve, matplotlib.colors.to_hex(shades[i])))
+        lines.append(Line(f"level {int(key) + 1}", *curve, matplotlib.colors.to_hex(shades[i])))
     return _chart(lines, levels, label, bottom=0)
 
 
@@ -190,15 +191,12 @@ def _train_lines(name: str, curve: tuple[np.ndarray, np.ndarray], color: str) ->
 
 
 def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centred moving mean over a fortieth of the curve."""
-    half = len(values) // 80
-    if half == 0:
-        return steps, values
+    """Moving mean over a twentieth of the curve, centred except at its ends."""
+    half = len(values) // 40
     total = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
-    # The window shrinks evenly at both ends, so that it stays centred.
-    reach = np.minimum(half, np.minimum(at, at[::-1]))
-    return steps, (total[at + reach + 1] - total[at - reach]) / (2 * reach + 1)
+    first, last = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return steps, (total[last] - total[first]) / (last - first)
 
 
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +242,11 @@ def _chart(
             axes.axhline(level.value, color=level.color, linestyle=level.style, linewidth=1.1, zorder=1.5)
         if log:
             axes.set_yscale("log")
-        _set_limits(axes, lines, levels, log, bottom, top)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+        _set_limits(axes, lines, levels, 8 if size == _WIDE else 4, log, bottom, top)
         axes.set_xlabel("step")
         axes.set_ylabel(y_label)
         ends = [(x.values[-1], x.name, x.color) for x in lines if x.name]
@@ -260,19 +262,24 @@ def _area(size: tuple[float, float], lines: Sequence[Line], levels: Sequence[Lev
     """The axes' place in the figure, leaving room at the right for the longest name."""
     longest = max([len(x.name.replace("$", "")) for x in (*lines, *levels)], default=0)
     width, height = size
-    left, below, above = 0.72, 0.48, 0.12
-    right = min(0.2 + 0.072 * longest, 0.4 * width)
+    left, below, above = 0.72, 0.48, 0.2
+    # Small charts stand beside each other, so all have the same margin.
+    right = 0.95 if size == _HALF else min(0.2 + 0.072 * longest, 0.4 * width)
     return [left / width, below / height, 1 - (left + right) / width, 1 - (below + above) / height]
 
 
-def _set_limits(axes, lines, levels, log, bottom, top) -> None:
+def _set_limits(axes, lines, levels, nbins, log, bottom, top) -> None:
     steps = np.concatenate([x.steps for x in lines])
-    if steps.min() < steps.max():
-        axes.set_xlim(steps.min(), steps.max())
+    axes.set_xlim(0, max(steps.max(), 1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"))
     shown = [x.values for x in lines if not x.faint]
-    # One wild step, or the first few, must not flatten the rest.
-    high = max(max(np.percentile(v, 98), v[-1]) for v in shown)
+    # A wild start must not flatten the rest.
+    high = max(max(min(v.max(), 8 * np.percentile(v, 75)), v[-1]) for v in shown)
     low = min(v.min() for v in shown)
+    for line in (x for x in lines if x.faint):
+        low = min(low, np.percentile(line.values, 1))
+        high = max(high, np.percentile(line.values, 98))
     high = max([high, *(x.value for x in levels)])
     low = min([low, *(x.value for x in levels)])
     if log:
@@ -313,7 +320,14 @@ def _name_at_right(axes, names: Sequence[tuple[float, str, str]]) -> None:
             fontsize=8.5,
             annotation_clip=False,
             parse_math=name.startswith("$L_"),
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": color,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
 
 

@@ -56,9 +56,8 @@ def figure(title: str, picture: bytes | str | None, caption: str, alt: str, extr
     """A titled picture with a caption (HTML); without a picture, a line that says so."""
     if picture is None:
         return f'<figure><h3>{text(title)}</h3><p class="empty">No values yet.</p></figure>'
-    return (
-        f"<figure><h3>{text(title)}</h3>{image(picture, alt)}<figcaption>{caption}</figcaption>{extra}</figure>"
-    )
+    shown = f"{image(picture, alt)}<figcaption>{caption}</figcaption>{extra}"
+    return f"<figure><h3>{text(title)}</h3>{shown}</figure>"
 
 
 def section(name: str, title: str, body: str) -> str:
@@ -74,8 +73,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:
     """A table of names and ready HTML values, without a head."""
-    return "<table><tbody>" + "".join(f"<tr><td>{text(k)}</td><td>{v}</td></tr>" for k, v in rows) + (
-        "</tbody></table>"
+    return (
+        "<table><tbody>"
+        + "".join(f"<tr><td>{text(k)}</td><td>{v}</td></tr>" for k, v in rows)
+        + ("</tbody></table>")
     )
 
 

@@ -7,7 +7,6 @@ Arrays are (Z, Y, X) with the axes of LPS and are shown in the radiological conv
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from emim.report.views import EDGES, PLANES, cut, largest_slices, pixel_size, window
+from emim.run import write_atomically
 
 _BACKGROUND, _TEXT, _DIM = "#000000", "#e8ebef", "#b0b8c1"
 _WIDTH, _MARGIN, _GAP = 12.0, 0.12, 0.14  # inches
@@ -65,9 +65,7 @@ def write_overlay(
     ]
     path = Path(path)
     data = slices_png(image, label, spacing, colors, legend=entries)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_atomically(path, data)
     return path
 
 
@@ -123,9 +121,7 @@ def slices_png(
 
 def _draw(axes, image: np.ndarray, limits: tuple[float, float], label: np.ndarray | None, colors: Colors):
     rows, columns = image.shape
-    axes.imshow(
-        image, cmap="gray", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="bilinear"
-    )
+    axes.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="bilinear")
     for value, color in colors.items():
         if label is None or not (label == value).any():
             continue
@@ -133,8 +129,8 @@ def _draw(axes, image: np.ndarray, limits: tuple[float, float], label: np.ndarra
         inside = np.pad(label == value, 1).astype(float)
         x, y = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
         rgb = tuple(c / 255 for c in color)
-        axes.contourf(x, y, inside, levels=[0.5, 2], colors=[rgb], alpha=0.38, antialiased=True)
-        axes.contour(x, y, inside, levels=[0.5], colors=[rgb], linewidths=1.4)
+        axes.contourf(x, y, inside, levels=[0.5, 2], colors=[rgb], alpha=0.3, antialiased=True)
+        axes.contour(x, y, inside, levels=[0.5], colors=[rgb], linewidths=1.5)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_axis_off()
@@ -179,9 +175,7 @@ def _draw_legend(figure: Figure, rows: list[list], height: float) -> None:
             )  # fmt: skip
             figure.add_artist(swatch)
             # A dollar sign in a name is no formula.
-            figure.text(
-                (x + 0.3) / _WIDTH, y, text, color=_TEXT, fontsize=11, va="center", parse_math=False
-            )
+            figure.text((x + 0.3) / _WIDTH, y, text, color=_TEXT, fontsize=11, va="center", parse_math=False)
             x += width
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from emim.report.markup import bullets, duration, moment, number, pairs, swatch, table, text
+from emim.report.markup import duration, moment, pairs, swatch, table, text
 from emim.report.record import RunRecord, is_number
 
 
@@ -115,7 +114,8 @@ def transfer_report(run: RunRecord) -> str:
 def environment(run: RunRecord) -> str:
     if not run.environment:
         return '<p class="empty">Not recorded yet.</p>'
-    return f'<div class="groups"><section>{pairs((k, _setting(v)) for k, v in run.environment.items())}</section></div>'
+    rows = pairs((k, _setting(v)) for k, v in run.environment.items())
+    return f'<div class="groups"><section>{rows}</section></div>'
 
 
 def timings(run: RunRecord) -> str:

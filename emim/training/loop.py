@@ -157,13 +157,13 @@ def train(
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             scaler.step(optimiser)
             scaler.update()
-            done = step + 1
+            done, value = step + 1, loss.item()
             if done % log_every == 0 or done == config.steps:
                 run.events.metric(
-                    done, "train", loss=float(loss), **{k: float(v) for k, v in values.items()},
+                    done, "train", loss=value, **{k: float(v) for k, v in values.items()},
                     learning_rate=rate, grad_norm=float(norm),
                 )
-            run.events.progress(done, config.steps, text=f"loss {float(loss):.3f}")
+            run.events.progress(done, config.steps, text=f"loss {value:.3f}")
             if done % every == 0 or done == config.steps:
                 check(done)
             if done % every == 0 or done == config.steps or time.monotonic() - saved > config.checkpoint_every:

@@ -43,7 +43,13 @@ from emim.volumes.io import read_header
 from emim.volumes.preprocess import prepare_case, reference_path, working_grid
 
 __all__ = [
-    "CacheEntry", "CachedCase", "Crop", "build_cache", "cache_contents", "default_folder", "remove_cache",
+    "CacheEntry",
+    "CachedCase",
+    "Crop",
+    "build_cache",
+    "cache_contents",
+    "default_folder",
+    "remove_cache",
 ]
 
 # Raise it with every change that alters a prepared array.
@@ -171,7 +177,7 @@ def _build(
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise EmimError(
-            f"The prepared cases need about {needed / GIB:.1f} GiB more, but the disk has {free / GIB:.1f} GiB.",
+            f"Prepared cases need about {needed / GIB:.1f} GiB more; the disk has {free / GIB:.1f} GiB free.",
             folder,
             "Free some room, or set the environment variable EMIM_CACHE to a folder on a larger disk.",
         )
@@ -205,7 +211,8 @@ def _build_case(
             raise EmimError(f"The disk is full; case {case.id} was not cached.", folder, hint) from error
         where = next(iter(case.images.values()), None)
         raise EmimError(
-            f"Case {case.id} could not be prepared: {type(error).__name__}: {error}", where,
+            f"Case {case.id} could not be prepared: {type(error).__name__}: {error}",
+            where,
             "Leave the case out, or export its files again.",
         ) from error
     finally:
@@ -223,7 +230,9 @@ def _move_into_place(temporary: Path, final: Path) -> None:
             if not final.exists():
                 raise
             # A damaged case is in the way. It moves aside first: deleting is not atomic.
-            os.rename(final, temporary.with_name(f"damaged-{uuid.uuid4().hex[:8]}"))
+            aside = temporary.with_name(f"damaged-{uuid.uuid4().hex[:8]}")
+            os.rename(final, aside)
+            shutil.rmtree(aside, ignore_errors=True)
     raise OSError(f"{final} cannot be replaced")
 
 

@@ -71,7 +71,9 @@ class CachedCase:
         The box may reach, or lie, outside the case: there image and label are 0, foreground is false.
         """
         low = [min(max(0, int(a)), n) for a, n in zip(start, self.shape, strict=True)]
-        high = [min(max(b, int(a) + int(d)), n) for b, a, d, n in zip(low, start, size, self.shape, strict=True)]
+        high = [
+            min(max(b, int(a) + int(d)), n) for b, a, d, n in zip(low, start, size, self.shape, strict=True)
+        ]
         source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         target = tuple(slice(a - int(s), b - int(s)) for a, b, s in zip(low, high, start, strict=True))
 

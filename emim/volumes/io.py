@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +16,9 @@ from emim.volumes.grid import Grid
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+
+NIFTI_HEADER = 352  # bytes before the voxels, at least
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def read_label(path: str | Path) -> sitk.Image:
 def _read(path: str | Path, pixel_type: int) -> sitk.Image:
     reader = _open(path)
     _grid(reader, path)
+    _refuse_cut_short(reader, path)
     size = reader.GetSize()
     if len(size) == 4:  # a single volume stored as a series of one
         reader.SetExtractSize((*size[:3], 0))
@@ -145,6 +152,31 @@ def _grid(reader: sitk.ImageFileReader, path: str | Path) -> Grid:
     return grid
 
 
+def _refuse_cut_short(reader: sitk.ImageFileReader, path: str | Path) -> None:
+    """ITK reads what there is of an interrupted copy of a NIfTI file and leaves the rest to chance."""
+    import SimpleITK as sitk
+
+    if not str(path).lower().endswith((".nii", ".nii.gz")):
+        return
+    bytes_per_voxel = sitk.Image([1] * len(reader.GetSize()), reader.GetPixelID()).GetSizeOfPixelComponent()
+    needed = NIFTI_HEADER + bytes_per_voxel * math.prod(reader.GetSize())
+    found, cause = Path(path).stat().st_size, None
+    if Path(path).suffix.lower() == ".gz":
+        found = 0
+        try:
+            with gzip.open(path) as file:  # to its end, where the checksum is
+                while block := file.read(1 << 22):
+                    found += len(block)
+        except (OSError, EOFError, zlib.error) as error:
+            found, cause = 0, error
+    if found < needed:
+        raise EmimError(
+            "The file is damaged or cut short: not all of its voxels can be read.",
+            path,
+            "Copy or download it again, and compare the file sizes.",
+        ) from cause
+
+
 def _refuse_shear(reader: sitk.ImageFileReader, grid: Grid, path: str | Path) -> None:
     # With a sheared sform ITK silently takes the qform, which other programs ignore.
     if not (reader.HasMetaDataKey("srow_x") and reader.GetMetaData("sform_code").strip() not in ("", "0")):
@@ -173,6 +205,6 @@ def _sheared(path: str | Path) -> EmimError:
     return EmimError(
         "The header describes a sheared grid (axes not at right angles), which ITK cannot hold.",
         path,
-        "Resample it to a right-angled grid first, e.g. nibabel.processing.conform, or 3D Slicer: load, "
-        "Resample Scalar/Vector/DWI Volume, save. If the shear is only rounding, set the sform from the qform.",
+        "Resample it to a right-angled grid first, e.g. with nibabel.processing.conform, or in 3D Slicer "
+        "with Resample Scalar/Vector/DWI Volume. If it is only rounding, set the sform from the qform.",
     )

@@ -69,7 +69,9 @@ def prepare_case(case: Case, modalities: Sequence[str], config: PreprocessConfig
         EmimError: naming the file, when one cannot be used.
     """
     if config.clip <= 0:
-        raise EmimError(f"The clip value is {config.clip}.", "preprocess.clip", "Give a number above 0, e.g. 5.")
+        raise EmimError(
+            f"The clip value is {config.clip}.", "preprocess.clip", "Give a number above 0, e.g. 5."
+        )
     reference = reference_path(case, modalities, config)
     full = working_grid(read_header(reference).grid, config)
     present = np.array([m in case.images for m in modalities])
@@ -167,7 +169,9 @@ class _Scan:
         grid, array = Grid.of(image), sitk.GetArrayFromImage(image)
         found = find_foreground(array)
         if not found.mask.any():
-            raise EmimError("The image shows nothing but background.", path, "Leave it out or export it again.")
+            raise EmimError(
+                "The image shows nothing but background.", path, "Leave it out or export it again."
+            )
         mean, deviation = _robust_statistics(array[found.mask])
         if deviation <= 1e-6 * max(1e-6, abs(mean)):
             raise EmimError(

@@ -1,0 +1,175 @@
+"""Cases, subjects and labels told from the names in a folder; no file is read here."""
+
+import pytest
+
+from emim.cohort.folder import find_in_folder
+
+
+def found_in(tmp_path, paths, **options):
+    for path in paths.split():
+        file = tmp_path / "data set" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return find_in_folder(tmp_path / "data set", **options)
+
+
+def described(found):
+    """One line per case: id, subject, modalities (with the number of files), number of labels."""
+    return [
+        f"{c.id} {c.subject} "
+        + ",".join(m if len(p) == 1 else f"{m}*{len(p)}" for m, p in sorted(c.images.items()))
+        + " label" * len(c.labels)
+        for c in found.cases
+    ]
+
+
+LAYOUTS = {
+    "BraTS 2021": (
+        "B_02/B_02_t1.nii.gz B_02/B_02_t1ce.nii.gz B_02/B_02_seg.nii.gz B_3/B_3_flair.nii.gz",
+        ["B_02 B_02 T1,T1ce label", "B_3 B_3 FLAIR"],
+    ),
+    "BraTS 2023 has time points": (
+        "BraTS-GLI-00012-000/BraTS-GLI-00012-000-t1c.nii.gz "
+        "BraTS-GLI-00012-000/BraTS-GLI-00012-000-t1n.nii.gz "
+        "BraTS-GLI-00012-001/BraTS-GLI-00012-001-t2f.nii.gz "
+        "BraTS-GLI-00012-001/BraTS-GLI-00012-001-seg.nii.gz",
+        ["BraTS-GLI-00012-000 BraTS-GLI-00012 T1,T1ce", "BraTS-GLI-00012-001 BraTS-GLI-00012 FLAIR label"],
+    ),
+    "plain names": (
+        "sub-01/t1ce.nii.gz sub-01/label.nrrd sub-02/T2.mha",
+        ["sub-01 sub-01 T1ce label", "sub-02 sub-02 T2"],
+    ),
+    "BIDS": (
+        "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz "
+        "sub-01/ses-1/anat/sub-01_ses-1_acq-3D_FLAIR.nii.gz "
+        "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz "
+        "sub-01/ses-2/anat/sub-01_ses-2_ce-gadolinium_T1w.nii.gz "
+        "sub-02/anat/sub-02_T1w.nii "
+        "derivatives/manual/sub-01/ses-2/anat/sub-01_ses-2_label-lesion_mask.nii.gz",
+        ["sub-01_ses-1 sub-01 FLAIR,T1", "sub-01_ses-2 sub-01 T1,T1ce label", "sub-02 sub-02 T1"],
+    ),
+    "sessions without BIDS names": (
+        "p1/2019-01-02/t1.nii p1/2020-01-02/t1.nii p2/baseline/t1.nii",
+        ["p1_2019-01-02 p1 T1", "p1_2020-01-02 p1 T1", "p2_baseline p2 T1"],
+    ),
+    "sessions known by repetition": (
+        "p1/A/t1.nii p1/B/t1.nii p2/A/t1.nii p2/B/t1.nii p3/A/t1.nii p3/B/t1.nii",
+        ["p1_A p1 T1", "p1_B p1 T1", "p2_A p2 T1", "p2_B p2 T1", "p3_A p3 T1", "p3_B p3 T1"],
+    ),
+    "folders of groups": (
+        "HGG/B_1/B_1_t1.nii HGG/B_2/B_2_t1.nii HGG/B_3/B_3_t1.nii LGG/B_4/B_4_t1.nii LGG/B_5/B_5_t1.nii",
+        [f"B_{n} B_{n} T1" for n in range(1, 6)],
+    ),
+    "groups with the same subject names": (
+        "siteA/sub-01/t1.nii siteB/sub-01/t1.nii siteB/sub-02/t1.nii",
+        ["siteA_sub-01 siteA_sub-01 T1", "siteB_sub-01 siteB_sub-01 T1", "sub-02 sub-02 T1"],
+    ),
+    "two studies in one folder; the label belongs to neither": (
+        "patient12/study1_FLAIR.nii.gz patient12/study1_T1W.nii.gz "
+        "patient12/study2_T1W.nii.gz patient12/gt_x.nii.gz",
+        ["patient12_study1 patient12 FLAIR,T1", "patient12_study2 patient12 T1"],
+    ),
+    "one study in a folder; the label is its": (
+        "p4/study1_FLAIR.nii.gz p4/gt_commonspace.nii.gz",
+        ["p4_study1 p4 FLAIR label"],
+    ),
+    "flat": (
+        "pat01_t1.nii.gz pat01_t1gd.nii.gz pat01_lesion_mask.nii.gz pat02_AX_T1.nii.gz pat02_3D_FLAIR.nii.gz",
+        ["pat01 pat01 T1,T1ce label", "pat02 pat02 FLAIR,T1"],
+    ),
+    "flat with sessions": (
+        "pat01_visit1_t1.nii pat01_visit2_t1.nii",
+        ["pat01_visit1 pat01 T1", "pat01_visit2 pat01 T1"],
+    ),
+    "flat in a group's folder": (
+        "siteA/pat01_t1.nii siteA/pat01_t2.nii siteA/pat02_t1.nii siteB/pat03_t1.nii siteB/pat04_t1.nii",
+        ["pat01 pat01 T1,T2", "pat02 pat02 T1", "pat03 pat03 T1", "pat04 pat04 T1"],
+    ),
+    "the folder of one case": ("t1.nii t2.nii seg.nii", ["data set data set T1,T2 label"]),
+    "prostate, two studies of a patient": (
+        "10000/10000_1000000_t2w.mha 10000/10000_1000000_adc.mha 10000/10000_1000000_hbv.mha "
+        "10000/10000_1000424_t2w.mha 10001/10001_1000001_t2w.mha",
+        ["10000_1000000 10000 ADC,HBV,T2", "10000_1000424 10000 T2", "10001_1000001 10001 T2"],
+    ),
+    "a folder per modality": (
+        "T1/p1.nii.gz FLAIR/p1.nii.gz T1/p2.nii.gz labels/p1.nii.gz",
+        ["p1 p1 FLAIR,T1 label", "p2 p2 T1"],
+    ),
+    "a folder per modality in each subject": (
+        "p1/T1/p1.nii.gz p1/T2_FLAIR/p1.nii.gz p2/T1/T1.nii.gz",
+        ["p1 p1 FLAIR,T1", "p2 p2 T1"],
+    ),
+    "images and labels side by side": (
+        "images/p1/t1.nii labels/p1/seg.nii images/p2/t1.nii",
+        ["p1 p1 T1 label", "p2 p2 T1"],
+    ),
+    "sessions in folder names": (
+        "U-0138_FU001d_nifti/U-0138_FU001d_T1.nii U-0138_nifti/U-0138_T1.nii",
+        ["U-0138_nifti U-0138_nifti T1", "U-0138_nifti_FU001d U-0138_nifti T1"],
+    ),
+    "duplicates": (
+        "p1/t1.nii.gz p1/T1_copy.nii p1/seg.nii p1/lesion_mask.nii p1/3_AX_T2.nii p1/9_SAG_T2.nii",
+        ["p1 p1 T1*2,T2*2 label label"],
+    ),
+    "a label without images": ("p1/t1.nii.gz p2/seg.nii.gz", ["p1 p1 T1", "p2 p2  label"]),
+    "other alphabets": (
+        "Пациент-1/Пациент-1_t1.nii.gz 患者2/t1.nii.gz",
+        ["Пациент-1 Пациент-1 T1", "患者2 患者2 T1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path, layout):
+    paths, expected = LAYOUTS[layout]
+    assert described(found_in(tmp_path, paths)) == expected
+
+
+def test_every_other_file_is_listed_with_the_reason(tmp_path):
+    found = found_in(
+        tmp_path,
+        "p1/t1.nii.gz p1/mask_t1.nii.gz p1/notes.txt p1/x.dcm p1/other.nii.gz p1/._t1.nii.gz p1/t1.raw "
+        "p2/study1_t1.nii p2/study2_t1.nii p2/gt.nii derivatives/x/p1/t1.nii",
+    )
+    reasons = {path.split("data set/")[1]: why for path, why in found.ignored}
+    assert set(reasons) == {
+        *("p1/mask_t1.nii.gz", "p1/notes.txt", "p1/x.dcm", "p1/other.nii.gz", "p1/._t1.nii.gz", "p1/t1.raw"),
+        *("p2/gt.nii", "derivatives/x/p1/t1.nii"),
+    }
+    assert "mask" in reasons["p1/mask_t1.nii.gz"]
+    assert "no pattern" in reasons["p1/other.nii.gz"]
+    assert "DICOM" in reasons["p1/x.dcm"]
+    assert "2 cases" in reasons["p2/gt.nii"]
+
+
+def test_users_patterns(tmp_path):
+    images = "imagesTr/hip_001_0000.nii.gz imagesTr/hip_001_0001.nii.gz imagesTr/hip_2_0000.nii.gz"
+    found = found_in(
+        tmp_path, images + " labelsTr/hip_001.nii.gz", patterns={"T1": "*_0000", "T2": ["*_0001"]}
+    )
+    assert described(found) == ["hip_001 hip_001 T1,T2 label", "hip_2 hip_2 T1"]
+
+
+def test_single_modality_with_one_pattern_for_all(tmp_path):
+    found = found_in(tmp_path, "a/image.nii.gz b/image.nii.gz b/seg.nii.gz", patterns={"Xe": "image*"})
+    assert described(found) == ["a a Xe", "b b Xe label"]
+    found = found_in(
+        tmp_path / "2", "imagesTr/p1.nii.gz imagesTr/p2.nii.gz labelsTr/p1.nii.gz", patterns={"CT": "*"}
+    )
+    assert described(found) == ["p1 p1 CT label", "p2 p2 CT"]
+
+
+def test_label_pattern_replaces_the_built_in_recognition(tmp_path):
+    found = found_in(tmp_path, "a/t1.nii.gz a/seg.nii.gz a/mask.nii.gz", label=("mask*",))
+    assert described(found) == ["a a T1 label"]
+    assert found.cases[0].labels[0].endswith("mask.nii.gz")
+    assert "label pattern" in found.ignored[0][1]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    found_in(tmp_path / "1", "p1/t1.nii.gz")
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    (folder / "p1").symlink_to(tmp_path / "1/data set/p1")
+    (folder / "p1/loop").symlink_to(folder)
+    assert described(find_in_folder(folder)) == ["p1 p1 T1"]

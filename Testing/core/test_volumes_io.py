@@ -1,0 +1,119 @@
+"""Reading files: geometry as in the file, and every refusal in words."""
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from emim.errors import EmimError
+from emim.volumes.grid import Grid
+from emim.volumes.io import read_header, read_image, read_label
+
+RANDOM = np.random.default_rng(1).normal(100, 20, (5, 6, 7)).astype(np.float32)
+LEFT_HANDED = Grid((7, 6, 5), (1.0, 1.5, 3.0), (10.0, -20.0, 30.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+OBLIQUE = Grid((7, 6, 5), (0.7, 0.7, 4.0), (3.0, 2.0, 1.0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1.0))
+
+
+@pytest.mark.parametrize("grid", [LEFT_HANDED, OBLIQUE])
+@pytest.mark.parametrize("name", ["a.nii.gz", "Ünïcode 脳.nii", "a.nrrd", "a.mha"])
+def test_geometry_and_values_are_those_of_the_file(tmp_path, grid, name):
+    sitk.WriteImage(grid.to_image(RANDOM), str(tmp_path / name))
+    image = read_image(tmp_path / name)
+    assert Grid.of(image).is_same(grid, 1e-4)
+    assert read_header(tmp_path / name).grid.is_same(grid, 1e-4)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), RANDOM)
+
+
+def test_left_handed_nifti_has_the_affine_nibabel_sees(tmp_path):
+    affine = np.array([[2.0, 0, 0, -5], [0, 3, 0, 7], [0, 0, -1, 9], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(RANDOM.T, affine), tmp_path / "a.nii.gz")
+    grid = read_header(tmp_path / "a.nii.gz").grid
+    index = np.array([1.0, 2, 3])
+    expected = (affine @ [*index, 1])[:3] * [-1, -1, 1]
+    np.testing.assert_allclose(grid.position(index), expected, atol=1e-5)
+
+
+def test_a_series_of_one_volume_is_a_volume(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(RANDOM.T[..., None], np.eye(4)), tmp_path / "a.nii.gz")
+    assert read_header(tmp_path / "a.nii.gz").grid.shape == RANDOM.shape
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "a.nii.gz")), RANDOM)
+
+
+@pytest.mark.parametrize("q_code", [0, 1])
+def test_a_sheared_grid_is_refused_with_the_remedy(tmp_path, q_code):
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.2
+    image = nibabel.Nifti1Image(RANDOM.T, sheared)
+    image.set_sform(sheared, 1)
+    image.set_qform(np.eye(4), q_code)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(EmimError, match="sheared") as caught:
+        read_image(tmp_path / "a.nii.gz")
+    assert "Resample" in caught.value.hint and caught.value.where.endswith("a.nii.gz")
+
+
+def write(path, array, vector=False):
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=vector), str(path))
+
+
+@pytest.mark.parametrize(
+    ("array", "vector", "said"),
+    [
+        (np.full((4, 4, 4), 3.0, np.float32), False, "every voxel is 3"),
+        (
+            np.where(np.arange(64).reshape(4, 4, 4) == 5, np.nan, 1).astype(np.float32),
+            False,
+            "1 voxels .* NaN",
+        ),
+        (
+            np.where(np.arange(64).reshape(4, 4, 4) < 2, -np.inf, 1).astype(np.float32),
+            False,
+            "2 voxels .* NaN",
+        ),
+        (np.zeros((4, 4), np.float32), False, "not a 3-D volume: its size is 4 x 4"),
+        (np.zeros((4, 4, 4, 3), np.float32), True, "3 numbers"),
+    ],
+)
+def test_unusable_images_are_refused(tmp_path, array, vector, said):
+    write(tmp_path / "a.mha", array, vector)
+    with pytest.raises(EmimError, match=said) as caught:
+        read_image(tmp_path / "a.mha")
+    assert caught.value.where == str(tmp_path / "a.mha") and caught.value.hint
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path):
+    with pytest.raises(EmimError, match="no such file"):
+        read_image(tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").write_bytes(b"not an image")
+    with pytest.raises(EmimError, match="cannot be read"):
+        read_header(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_copy_cut_short_is_refused(tmp_path, name):
+    sitk.WriteImage(sitk.GetImageFromArray(RANDOM), str(tmp_path / name), name != "a.nii")
+    whole = (tmp_path / name).read_bytes()
+    for length in (len(whole) - 100, len(whole) // 2):
+        (tmp_path / name).write_bytes(whole[:length])
+        with pytest.raises(EmimError, match="damaged|cannot be read"):
+            read_image(tmp_path / name)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    write(tmp_path / "a.nii.gz", RANDOM)
+    damaged = bytearray((tmp_path / "a.nii.gz").read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    (tmp_path / "a.nii.gz").write_bytes(damaged)
+    with pytest.raises(EmimError, match="damaged"):
+        read_label(tmp_path / "a.nii.gz")
+
+
+def test_labels_may_be_empty_but_must_be_whole_numbers(tmp_path):
+    write(tmp_path / "empty.mha", np.zeros((4, 4, 4), np.uint8))
+    assert read_label(tmp_path / "empty.mha").GetPixelID() == sitk.sitkInt16
+    write(tmp_path / "float.mha", np.full((4, 4, 4), 4, np.float64))
+    assert sitk.GetArrayFromImage(read_label(tmp_path / "float.mha")).max() == 4
+    for wrong in (0.5, np.nan, 1e6):
+        write(tmp_path / "wrong.mha", np.full((4, 4, 4), wrong, np.float64))
+        with pytest.raises(EmimError, match="whole numbers"):
+            read_label(tmp_path / "wrong.mha")

@@ -1,0 +1,80 @@
+"""Which voxels of a reference and of a prediction belong to each structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from emim.config import Structure
+from emim.errors import EmimError
+from emim.inference.seg_nrrd import read_seg_nrrd
+from emim.volumes.grid import Grid
+from emim.volumes.io import read_label
+
+
+def prediction_values(structures: Sequence[Structure]) -> dict[str, tuple[int, ...]]:
+    """The values of a painted result that belong to each structure.
+
+    Structures are painted one over the other with their ``output`` values, so a region shows its own
+    value only where no smaller region lies on it: its voxels are those with its own value or that of
+    any structure nested within it (whose training values are a subset of its own).
+
+    Raises:
+        EmimError: when two structures overlap without one lying within the other: a single label
+            map cannot hold both whole.
+    """
+    for a, b in combinations(structures, 2):
+        common = set(a.values) & set(b.values)
+        if common and common not in (set(a.values), set(b.values)):
+            raise EmimError(
+                f"A label map cannot hold both {a.name!r} and {b.name!r}, because they overlap partly.",
+                hint="Segment to .seg.nrrd, which keeps every structure whole, and evaluate that.",
+            )
+    return {
+        s.name: tuple(sorted(t.output for t in structures if set(t.values) <= set(s.values)))
+        for s in structures
+    }
+
+
+def reference_masks(
+    path: str | Path, structures: Sequence[Structure]
+) -> tuple[dict[str, np.ndarray], Grid, list[int]]:
+    """Structure name to boolean mask (Z, Y, X) of a training label map, the grid, and values of no
+    structure."""
+    label, grid = _read(path)
+    unknown = set(np.unique(label).tolist()) - {0} - {v for s in structures for v in s.values}
+    return {s.name: np.isin(label, s.values) for s in structures}, grid, sorted(unknown)
+
+
+def prediction_masks(
+    path: str | Path, structures: Sequence[Structure]
+) -> tuple[dict[str, np.ndarray], Grid, list[int]]:
+    """Structure name to boolean mask (Z, Y, X) of a result, the grid, and values of no structure.
+
+    A ``.seg.nrrd`` is read by its segments' names, which gives overlapping structures exactly; a label
+    map by :func:`prediction_values`.
+
+    Raises:
+        EmimError: when the file cannot be read or lacks a structure's segment.
+    """
+    if str(path).lower().endswith(".seg.nrrd"):
+        masks, grid = read_seg_nrrd(path)
+        for s in structures:
+            if s.name not in masks:
+                hint = f"It holds: {', '.join(masks)}."
+                raise EmimError(f"The segmentation has no segment called {s.name!r}.", path, hint)
+        return {s.name: masks[s.name] for s in structures}, grid, []
+    label, grid = _read(path)
+    values = prediction_values(structures)
+    unknown = set(np.unique(label).tolist()) - {0} - {s.output for s in structures}
+    return {name: np.isin(label, v) for name, v in values.items()}, grid, sorted(unknown)
+
+
+def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
+    import SimpleITK as sitk
+
+    image = read_label(path)
+    return sitk.GetArrayFromImage(image), Grid.of(image)

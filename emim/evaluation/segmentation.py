@@ -1,0 +1,255 @@
+"""Comparing the segmentations of a folder with reference labels, case by case."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emim.cohort.case import Cohort
+from emim.config import Structure
+from emim.errors import EmimError
+from emim.evaluation.masks import prediction_masks, reference_masks
+from emim.evaluation.scores import Score, diagonal, score
+from emim.evaluation.table import text_table
+from emim.events import Events
+from emim.inference.inputs import overlap
+from emim.inference.outputs import EXTENSIONS, check_writable, write_atomically
+from emim.volumes.grid import Grid
+from emim.volumes.resample import copy_voxels
+
+if TYPE_CHECKING:
+    from emim.cohort.scan import Scan
+
+EVALUATION_VERSION = 1
+DEFINITIONS = {
+    "dice": "2 |A and B| / (|A| + |B|); 1 where reference and prediction are both empty, 0 where one is",
+    "hd95": "mm; larger of the two directed 95th percentiles of surface distances; 0 where both are empty, "
+    "the image diagonal where one is",
+    "failed": "a case without a usable prediction counts as Dice 0 and HD95 the image diagonal",
+    "mean_without_empty": "mean without the cases whose reference and prediction are both empty",
+    "std": "of the sample (n - 1)",
+}
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """One case. ``error`` says why its prediction failed; ``prediction`` is then None or unusable."""
+
+    id: str
+    reference: str
+    prediction: str | None
+    error: str | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all cases, every failed one included.
+
+    Attributes:
+        structures: names, in order.
+        cases: in order of the references.
+    """
+
+    structures: tuple[str, ...]
+    cases: tuple[CaseScores, ...]
+
+    @property
+    def failed(self) -> tuple[CaseScores, ...]:
+        """Cases without a usable prediction."""
+        return tuple(c for c in self.cases if c.error)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Structure name to ``dice`` and ``hd95`` (mean, median, std, mean_without_empty), ``cases``,
+        ``both_empty``, ``reference_empty`` and ``prediction_empty`` (counts)."""
+        result = {}
+        for i, name in enumerate(self.structures):
+            scores = [c.scores[i] for c in self.cases]
+            kept = [s for s in scores if s.empty != "both"]
+            entry: dict[str, Any] = {"cases": len(scores)}
+            for which in ("both", "reference", "prediction"):
+                entry[f"{which}_empty"] = sum(s.empty == which for s in scores)
+            for measure in ("dice", "hd95"):
+                values = [getattr(s, measure) for s in scores]
+                without = [getattr(s, measure) for s in kept]
+                entry[measure] = {
+                    "mean": statistics.fmean(values),
+                    "median": statistics.median(values),
+                    "std": statistics.stdev(values) if len(values) > 1 else None,
+                    "mean_without_empty": statistics.fmean(without) if without else None,
+                }
+            result[name] = entry
+        return result
+
+    def mean_dice(self) -> float:
+        """Mean over the structures of their mean Dice."""
+        return statistics.fmean(entry["dice"]["mean"] for entry in self.summary().values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": EVALUATION_VERSION,
+            "definitions": DEFINITIONS,
+            "structures": list(self.structures),
+            "failed": len(self.failed),
+            "mean_dice": self.mean_dice(),
+            "summary": self.summary(),
+            "cases": [asdict(c) for c in self.cases],
+        }
+
+    def table(self) -> str:
+        """All cases and the summary as text."""
+        return text_table(self)
+
+
+def evaluate(
+    references: Cohort | Scan | Mapping[str, str | Path],
+    predictions: str | Path | Mapping[str, str | Path],
+    structures: Sequence[Structure],
+    output: str | Path | None = None,
+    events: Events | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Score every reference's case. See :mod:`emim.evaluation.scores` for the definitions.
+
+    A prediction on another grid is brought to the reference's by nearest neighbour, with a warning. A
+    missing or unusable prediction counts as failed: Dice 0, HD95 the diagonal of the image.
+
+    Args:
+        references: a cohort or scan, whose labelled cases are taken, or case id to label file; their
+            label values are those of :attr:`Structure.values`.
+        predictions: folder with ``ID.nii.gz`` (or another ending that :func:`segment` writes), or
+            case id to file; label maps hold the values of :attr:`Structure.output`.
+        output: also write the result there as JSON, and the table beside it as ``.txt``.
+
+    Raises:
+        EmimError: when there is nothing to score, a reference cannot be read, a case has several
+            predictions, or ``output`` exists without ``overwrite``.
+    """
+    events = events or Events()
+    labels = _labels(references)
+    if not structures:
+        raise EmimError("There are no structures to evaluate.", hint="Give them, or a model that has them.")
+    if output is not None:
+        output = Path(output).absolute()
+        table = output.with_suffix(".txt")
+        if output.suffix != ".json":
+            raise EmimError("The result is written as JSON.", output, "Let its name end in .json.")
+        check_writable([output, table], labels.values(), overwrite)
+    for label in labels.values():
+        if not Path(label).is_file():
+            raise EmimError("There is no such reference label.", label, "Check the cohort or the datalist.")
+    found = {i: _find(i, predictions) for i in labels}
+    cases = []
+    for done, (i, label) in enumerate(labels.items()):
+        events.progress(done, len(labels), "case", i)
+        cases.append(_case(i, label, found[i], structures, events))
+    events.progress(len(labels), len(labels), "case")
+    result = Evaluation(tuple(s.name for s in structures), tuple(cases))
+    if output is not None:
+        text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
+        write_atomically(output, lambda p: p.write_text(text, encoding="utf-8"))
+        write_atomically(table, lambda p: p.write_text(result.table(), encoding="utf-8"))
+    return result
+
+
+def _labels(references: Cohort | Scan | Mapping[str, str | Path]) -> dict[str, str]:
+    references = getattr(references, "cohort", references)  # of a Scan
+    if isinstance(references, Cohort):
+        labels = {c.id: str(c.label) for c in references.labelled()}
+    else:
+        labels = {i: str(path) for i, path in references.items()}
+    if not labels:
+        raise EmimError("There are no reference labels to compare with.", hint="Give a cohort with labels.")
+    return labels
+
+
+def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path | None:
+    if isinstance(predictions, Mapping):
+        return Path(predictions[case]) if case in predictions else None
+    folder = Path(predictions)
+    if not folder.is_dir():
+        raise EmimError(
+            "There is no such folder of predictions.", folder, "Segment the cohort into it first."
+        )
+    found = [folder / f"{case}{e}" for e in EXTENSIONS if (folder / f"{case}{e}").is_file()]
+    if len(found) > 1:
+        names = ", ".join(f.name for f in found)
+        raise EmimError(f"Case {case} has several predictions: {names}.", folder, "Keep one of them.")
+    return found[0] if found else None
+
+
+def _case(
+    case: str, label: str, prediction: Path | None, structures: Sequence[Structure], events: Events
+) -> CaseScores:
+    reference, grid, unknown = reference_masks(label, structures)
+    if unknown:
+        _warn_of_values("reference", unknown, label, events)
+    error = None
+    try:
+        if prediction is None:
+            raise EmimError("There is no prediction.", hint="Segment the case.")
+        masks = _masks_on(prediction, structures, grid, events)
+    except EmimError as caught:
+        error = caught.what
+        events.warning(f"Case {case} failed: {caught.what}", caught.where, caught.hint)
+    spacing = grid.spacing[::-1]
+    if error is None:
+        scores = [score(s.name, reference[s.name], masks[s.name], spacing) for s in structures]
+    else:
+        scores = [_failed(s.name, reference[s.name], spacing) for s in structures]
+    return CaseScores(case, label, None if prediction is None else str(prediction), error, tuple(scores))
+
+
+def _failed(structure: str, reference: np.ndarray, spacing: Sequence[float]) -> Score:
+    volume = float(np.count_nonzero(reference) * np.prod(spacing) / 1000)
+    return Score(structure, 0.0, diagonal(reference.shape, spacing), volume, 0.0, None)
+
+
+def _masks_on(
+    prediction: Path, structures: Sequence[Structure], grid: Grid, events: Events
+) -> dict[str, np.ndarray]:
+    """The prediction's masks on the reference's grid."""
+    masks, own, unknown = prediction_masks(prediction, structures)
+    if unknown:
+        _warn_of_values("prediction", unknown, prediction, events)
+    if own.is_same(grid):
+        return masks
+    if not overlap(own, grid):
+        what = "The prediction does not overlap in space with the reference."
+        raise EmimError(what, prediction, "They belong to different images.")
+    moved = {name: copy_voxels(mask, own, grid, False) for name, mask in masks.items()}
+    if any(m is None for m in moved.values()):
+        events.warning(
+            "The prediction lies on another grid than the reference; it was resampled (nearest neighbour).",
+            prediction,
+            "Scores suffer from it; segment with the reference image of the labels.",
+        )
+        moved = {name: _nearest(mask, own, grid) for name, mask in masks.items()}
+    return moved
+
+
+def _warn_of_values(which: str, values: Sequence[int], file: str | Path, events: Events) -> None:
+    events.warning(
+        f"The {which} has values that are no structure's: {', '.join(map(str, values))}.",
+        file,
+        "They count as background; if the file uses another coding of the same structures, recode it.",
+    )
+
+
+def _nearest(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    import SimpleITK as sitk
+
+    moved = sitk.Resample(
+        source.to_image(mask.astype(np.uint8)),
+        target.empty_image(),
+        sitk.Transform(3, sitk.sitkIdentity),
+        sitk.sitkNearestNeighbor,
+        0,
+    )
+    return sitk.GetArrayFromImage(moved).astype(bool)

@@ -1,0 +1,141 @@
+"""The top of the page: how the run stands, in a banner with a traffic light and a few numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from emim.objectives.verdict import CONSTANT_OUTPUT, LOW_RANK
+from emim.report import tables
+from emim.report.markup import bullets, duration, number, text
+from emim.report.record import RunRecord, is_number
+
+# State of the verdict: class of the banner, sign in the traffic light, headline.
+_LIGHTS = {
+    "healthy": ("good", "✓", "Healthy"),
+    "undecided": ("unsure", "?", "Undecided"),
+    "complete collapse": ("bad", "✕", "Complete collapse"),
+    "dimensional collapse": ("bad", "✕", "Dimensional collapse"),
+}
+_MEANING = {
+    "healthy": "The network has learned to work out what is hidden from what is visible.",
+    "undecided": "The numbers do not tell yet whether the network learns something useful.",
+    "complete collapse": "The network prints nearly the same picture whatever it is shown; "
+    "it is of no use for fine-tuning.",
+    "dimensional collapse": "The network's features all say nearly the same thing; "
+    "much of its capacity is unused.",
+}
+
+
+# The name of a collapse line in a sentence of the verdict.
+_LINE_NAME, _LINE_HTML = re.compile(r"\bL_([abc])\b"), r"<i>L</i><sub>\1</sub>"
+
+
+def _banner(kind: str, sign: str, headline: str, body: str) -> str:
+    return (
+        f'<section class="verdict {kind}" id="verdict" aria-label="Verdict">'
+        f'<div class="light" aria-hidden="true">{sign}</div>'
+        f"<div><h2>{text(headline)}</h2>{body}</div></section>"
+    )
+
+
+def verdict(run: RunRecord) -> str:
+    if run.state == "stopped":
+        return _stopped(run)
+    state = run.verdict.get("state")
+    if state not in _LIGHTS:
+        return _banner("plain", "…", "No verdict yet", "<p>It is given once the run has been validated.</p>")
+    kind, sign, headline = _LIGHTS[state]
+    if run.state != "finished":
+        headline += ", so far"
+    body = f"<p>{text(_MEANING[state])}</p>"
+    for key, title in (("why", "Why"), ("advice", "What to do")):
+        items = run.verdict.get(key)
+        if isinstance(items, list) and items:
+            body += f"<h3>{title}</h3>{_LINE_NAME.sub(_LINE_HTML, bullets(items))}"
+    return _banner(kind, sign, headline, body)
+
+
+def _stopped(run: RunRecord) -> str:
+    error = run.errors[-1]
+    lines = [f"<p>{text(error.get('what', ''))}</p>"]
+    lines += [f"<p><code>{text(error['where'])}</code></p>"] if error.get("where") else []
+    lines += [f"<p>{text(error['hint'])}</p>"] if error.get("hint") else []
+    return _banner("bad", "✕", "Stopped by an error", "".join(lines))
+
+
+def outcome(run: RunRecord) -> str:
+    """The banner of a fine-tuning run: how good it is so far, and where the model lies."""
+    if run.state == "stopped":
+        return _stopped(run)
+    steps, values = run.curve("validation", "dice")
+    model = ""
+    if (run.folder / "model").is_dir():
+        model = '<p>The model package: <a href="../model/">folder <code>model</code> of this run</a>.</p>'
+    if not len(steps):
+        return _banner("plain", "…", "No validation yet", model)
+    best = int(np.argmax(values))
+    headline = f"Validation Dice {values[best]:.3f}" + ("" if run.state == "finished" else ", so far")
+    body = f"<p>Mean over structures and validation cases, best at step {number(int(steps[best]))}"
+    body += f"; {values[-1]:.3f} at the last validation." if best != len(steps) - 1 else "."
+    body += (
+        " The best step is chosen on these same cases, so expect a little less on new patients; "
+        "judge by cases that took no part.</p>"
+    )
+    return _banner("plain", "◎", headline, body + model)
+
+
+def fact_list(facts: Iterable[tuple[str, str, str]]) -> str:
+    cells = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{value}<small>{note}</small></dd></div>"
+        for name, value, note in facts
+    )
+    return f'<dl class="facts">{cells}</dl>'
+
+
+def _common_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    training, validation = len(tables.ids_of(run, "training")), len(tables.ids_of(run, "validation"))
+    planned = run.steps_planned
+    rate = tables.step_rate(run)
+    elapsed = duration(run.times[1] - run.times[0]) if run.times else "–"
+    return [
+        ("Steps", number(run.steps_done), f"of {number(planned)}" if planned else ""),
+        ("Cases", number(training + validation), f"{training} training, {validation} validation"),
+        ("Modalities", number(len(run.modalities)), text(", ".join(run.modalities))),
+        ("Time", elapsed, f"{rate:.3g} steps/s" if rate else ""),
+    ]
+
+
+def pretrain_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    _, losses = run.curve("validation", "reconstruction")
+    _, variances = run.curve("validation", "output_variance")
+    ranks = {k: v[1][-1] for k, v in run.curves("validation", "rank_ratio").items()}
+    template = run.collapse_lines.get("L_c")
+    ratio = ""
+    if len(losses) and is_number(template) and template > 0:
+        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub>; healthy is clearly below 1"
+    facts = [
+        ("Validation loss", number(losses[-1]) if len(losses) else "–", ratio),
+        (
+            "Output variance",
+            number(variances[-1]) if len(variances) else "–",
+            f"of the target's; under {CONSTANT_OUTPUT:g} is collapsed",
+        ),
+    ]
+    if ranks:
+        worst = min(ranks, key=lambda k: ranks[k])
+        note = f"of what is attainable (level {int(worst) + 1}); under {LOW_RANK:g} is collapsed"
+        facts.append(("Lowest effective rank", number(ranks[worst], 2), note))
+    return facts + _common_facts(run)
+
+
+def finetune_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    source = run.transfer.get("source")
+    start = ("pre-trained" if source else "from scratch") if run.transfer else "–"
+    facts = [("Start", start, text(Path(str(source)).name) if source else "")]
+    for name, (_, values) in list(run.curves("validation", "dice_per_structure").items())[:4]:
+        facts.append((f"Dice, {name}", number(values[-1]), "last validation"))
+    return facts + _common_facts(run)
