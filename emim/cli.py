@@ -56,8 +56,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"emim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_scan, _add_pretrain, _add_finetune, _add_segment, _add_evaluate, _add_report, _add_info,
-        _add_cache, _add_phantom, _add_demo,
+        _add_scan,
+        _add_pretrain,
+        _add_finetune,
+        _add_segment,
+        _add_evaluate,
+        _add_report,
+        _add_info,
+        _add_cache,
+        _add_phantom,
+        _add_demo,
     ):
         add(commands)
     return parser
@@ -88,7 +96,9 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
 
 def _cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
     p.add_argument(
-        "cohort", metavar="COHORT", nargs="?" if optional else None,
+        "cohort",
+        metavar="COHORT",
+        nargs="?" if optional else None,
         help="folder of subject folders, or a datalist (.json, .csv)",
     )
     _patterns(p)
@@ -96,7 +106,10 @@ def _cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
 
 def _patterns(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--pattern", action="append", default=[], metavar="MODALITY=PATTERN",
+        "--pattern",
+        action="append",
+        default=[],
+        metavar="MODALITY=PATTERN",
         help="files of a modality: a glob such as 'T1ce=*_t1gd*', or 're:' and a regular expression; "
         "comes before the built-in patterns",
     )
@@ -148,12 +161,20 @@ def _pretrain(options: argparse.Namespace, events: Events) -> None:
     config = _settings(
         PretrainConfig(),
         options,
-        {"mask.pattern": options.mask, "mask.ratio": options.mask_ratio,
-         "regulariser.name": options.regulariser},
+        {
+            "mask.pattern": options.mask,
+            "mask.ratio": options.mask_ratio,
+            "regulariser.name": options.regulariser,
+        },
     )
     run = pretrain(
-        _open_cohort(options, events), options.out, config, resume=options.resume,
-        overwrite=options.overwrite, cache=options.cache, events=events,
+        _open_cohort(options, events),
+        options.out,
+        config,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        cache=options.cache,
+        events=events,
     )
     _say(events, f"Run:    {run}\nReport: {run / 'report' / 'report.html'}")
 
@@ -161,14 +182,20 @@ def _pretrain(options: argparse.Namespace, events: Events) -> None:
 def _add_finetune(commands: Any) -> None:
     p = _command(commands, "finetune", _finetune, "train a segmentation model from few labelled cases")
     _cohort(p, optional=True)
-    p.add_argument("--init", metavar="RUN", help="pre-training run or model to start from; none: from scratch")
     p.add_argument(
-        "--plan", metavar="RUN",
+        "--init", metavar="RUN", help="pre-training run or model to start from; none: from scratch"
+    )
+    p.add_argument(
+        "--plan",
+        metavar="RUN",
         help="take network, preprocessing and modalities from this run, but no weights (for a baseline)",
     )
     _training(p)
     p.add_argument(
-        "--structure", action="append", default=[], metavar="NAME=VALUES",
+        "--structure",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
         help="a structure and its label values, such as ET=3, or overlapping regions such as WT=1,2,3",
     )
     p.add_argument("--labelled", metavar="N", help="train on only N of the labelled cases, drawn by the seed")
@@ -189,12 +216,20 @@ def _finetune(options: argparse.Namespace, events: Events) -> None:
         config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
     plan = options.plan or init
     config = _settings(
-        config, options, {"labelled": options.labelled},
+        config,
+        options,
+        {"labelled": options.labelled},
         then=(lambda c: with_plan(c, plan)) if plan and not options.resume else None,
     )
     model = finetune(
-        _open_cohort(options, events), options.out, init, config, resume=options.resume,
-        overwrite=options.overwrite, cache=options.cache, events=events,
+        _open_cohort(options, events),
+        options.out,
+        init,
+        config,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        cache=options.cache,
+        events=events,
     )
     _say(events, f"Model:  {model}\nReport: {model.parent / 'report' / 'report.html'}")
 
@@ -212,7 +247,11 @@ def _training(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--cache", metavar="FOLDER", help="where preprocessed volumes are kept")
     p.add_argument(
-        "--set", action="append", default=[], metavar="SETTING=VALUE", dest="settings",
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        dest="settings",
         help="any setting of config.json, such as train.learning_rate=1e-3",
     )
     existing = p.add_mutually_exclusive_group()
@@ -269,12 +308,16 @@ def _add_segment(commands: Any) -> None:
     p.add_argument("--cohort", metavar="COHORT", help="segment all cases of a folder or datalist instead")
     _patterns(p)
     p.add_argument(
-        "--output", required=True, metavar="FILE",
+        "--output",
+        required=True,
+        metavar="FILE",
         help="label map: .nii.gz, .nii, .nrrd, .mha or .seg.nrrd; a folder with --cohort",
     )
     p.add_argument("--cases", metavar="A,B", help="with --cohort: only these cases")
     p.add_argument("--extension", default=".nii.gz", metavar="EXT", help="with --cohort: kind of file")
-    p.add_argument("--reference", metavar="MODALITY", help="input whose grid the result has; default: the first")
+    p.add_argument(
+        "--reference", metavar="MODALITY", help="input whose grid the result has; default: the first"
+    )
     p.add_argument("--probabilities", action="store_true", help="write the probability of each structure too")
     p.add_argument("--overlap", type=float, default=0.5, metavar="R", help="overlap of tiles, 0 is fastest")
     p.add_argument("--mirror", action="store_true", help="average over mirrored inputs; 8 times slower")
@@ -334,8 +377,24 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
 
 
-def _evaluate(options: argparse.Namespace, events: Events) -> None:
-    raise NotImplementedError
+def _evaluate(options: argparse.Namespace, events: Events) -> int:
+    from emim.evaluation.segmentation import evaluate
+    from emim.package.bundle import read_card
+    from emim.training.structures import parse_structures, structures_of_values
+
+    found = _select(_open_cohort(options, events), options.cases)
+    if options.structure:
+        structures, _ = parse_structures(options.structure)
+    elif options.model:
+        structures = read_card(options.model).structures
+    else:
+        structures, _ = structures_of_values(found.label_values)
+    result = evaluate(
+        found, options.predictions, structures, options.output, events, overwrite=options.overwrite
+    )
+    _say(events, result.table())
+    events.result(**result.to_dict())
+    return EXIT_FAILURE if result.failed else 0
 
 
 def _add_report(commands: Any) -> None:
@@ -404,7 +463,7 @@ def _add_phantom(commands: Any) -> None:
     p = _command(commands, "phantom", _phantom, "make a cohort of synthetic heads to try things on")
     p.add_argument("--out", required=True, metavar="FOLDER")
     p.add_argument("--subjects", type=int, default=24, metavar="N")
-    p.add_argument("--labelled", type=int, default=12, metavar="N", help="the first N have labels")
+    p.add_argument("--labelled", type=int, metavar="N", help="the first N have labels; default: half")
     p.add_argument("--spacing", type=float, default=2.5, metavar="MM", help="voxel size")
     p.add_argument("--skull", action="store_true", help="with skull and scalp")
     p.add_argument("--seed", type=int, default=0, metavar="N")
@@ -415,8 +474,14 @@ def _phantom(options: argparse.Namespace, events: Events) -> None:
     from emim.phantom.generate import generate
 
     folder = generate(
-        options.out, options.subjects, options.seed, options.labelled, options.spacing, options.skull,
-        options.overwrite, events,
+        options.out,
+        options.subjects,
+        options.seed,
+        options.labelled,
+        options.spacing,
+        options.skull,
+        options.overwrite,
+        events,
     )
     _say(events, str(folder))
     events.result(folder=folder)

@@ -208,7 +208,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "network": {"filters": 12, "blocks": (1, 2, 2, 2)},
         "mask": {"unit": 8},
-        "train": {"crop": 48, "steps": 1500, "learning_rate": 1e-3},
+        "train": {"crop": 48, "steps": 1500, "learning_rate": 2e-3},
     },
     "base": {"network": {"filters": 32, "blocks": (1, 2, 2, 4, 4)}, "train": {"crop": 96}},
     "large": {

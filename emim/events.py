@@ -149,7 +149,10 @@ class Events:
         if self._bar is None or self._bar.total != event["total"] or event["done"] < self._bar.n:
             self._end_bar()
             self._bar = tqdm(
-                total=event["total"], initial=event["done"], unit=event["unit"], file=self.stream,
+                total=event["total"],
+                initial=event["done"],
+                unit=event["unit"],
+                file=self.stream,
                 dynamic_ncols=True,
             )
         self._bar.set_postfix_str(event["text"], refresh=False)

@@ -123,9 +123,7 @@ class RunFolder:
 
     def save_config(self, command: str, config: Any) -> None:
         self.config = config
-        write_json(
-            self.config_file, {"version": CONFIG_VERSION, "command": command, **to_dict(config)}
-        )
+        write_json(self.config_file, {"version": CONFIG_VERSION, "command": command, **to_dict(config)})
 
     def cancel_requested(self) -> bool:
         return self.cancel_file.exists()
@@ -162,7 +160,8 @@ class RunFolder:
         is_run = "config.json" in content or set(content) <= {".lock"}
         if content and overwrite and not is_run:
             raise EmimError(
-                "The folder is not a run folder, so it is not overwritten.", self.path,
+                "The folder is not a run folder, so it is not overwritten.",
+                self.path,
                 "Choose another --out.",
             )
         if set(content) - {".lock"} and not overwrite:
@@ -217,7 +216,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise EmimError("There is no such file.", path) from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise EmimError(
-            "The file of weights cannot be read.", path,
+            "The file of weights cannot be read.",
+            path,
             f"It is damaged or holds more than weights ({str(error).splitlines()[0]}).",
         ) from error
 

@@ -100,9 +100,8 @@ def test_shapes_measure_distance():
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_points_are_where_simpleitk_says(orientation):
-    grid = make_grid(
-        orientation, (2.0, 3.0, 4.0), (60, 60, 60), np.array([5.0, -7.0, 9.0]), np.array([0.1, 0, 0.2])
-    )
+    centre, tilt = np.array([5.0, -7.0, 9.0]), np.array([0.1, 0.0, 0.2])
+    grid = make_grid(orientation, (2.0, 3.0, 4.0), (60, 60, 60), centre, tilt)
     points = world_points(grid)
     i, j, k = (n - 2 for n in grid.GetSize())
     expected = grid.TransformIndexToPhysicalPoint((i, j, k))

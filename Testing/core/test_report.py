@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emim.report import banner
+from emim.report.cohort_table import cohort_table
 from emim.report.overlay import write_overlay
 from emim.report.page import write_report
+from emim.report.pretrain_sections import pretrain_sections
+from emim.report.reconstruction import COLUMNS, reconstructions
 from emim.report.record import read_run
 from emim.report.views import cut, largest_slices
 
@@ -196,9 +200,9 @@ def test_collapse_lines_are_named_in_the_plot(tmp_path):
     ],
 )
 def test_traffic_light(tmp_path, state, light):
-    page = Page(write_report(pretrain_run(tmp_path, state)))
-    assert state.capitalize() in page.text
-    assert f'class="verdict {light}"' in page.raw
+    html = banner.verdict(read_run(pretrain_run(tmp_path, state)))
+    assert f"<h2>{state.capitalize()}</h2>" in html
+    assert f'class="verdict {light}"' in html
 
 
 def test_names_from_outside_are_escaped(tmp_path):
@@ -272,19 +276,20 @@ def test_error_at_the_end_is_shown_on_top_until_the_run_goes_on(tmp_path):
     run = pretrain_run(tmp_path)
     error = {"type": "error", "what": "The disk is full.", "where": "/x", "hint": "Make room."}
     write_events(run, [train_metric(1), error])
-    page = Page(write_report(run))
-    assert "Stopped by an error" in page.text and "Make room." in page.text
+    html = banner.verdict(read_run(run))
+    assert "Stopped by an error" in html and "Make room." in html
     write_events(run, [train_metric(1), error, train_metric(2)])
-    page = Page(write_report(run))
-    assert "Stopped by an error" not in page.text and "Healthy, so far" in page.text
+    html = banner.verdict(read_run(run))
+    assert "Stopped by an error" not in html and "Healthy, so far" in html
 
 
 @pytest.mark.parametrize("count", [1, 6])
 def test_any_number_of_modalities(tmp_path, count):
     modalities = tuple(f"M{i}" for i in range(count))
-    page = Page(write_report(pretrain_run(tmp_path, modalities=modalities)))
-    assert sum("image/png" in s for s in page.sources) == 10 * count
-    assert all(m in page.text for m in modalities)
+    planes = reconstructions(read_run(pretrain_run(tmp_path, modalities=modalities)))
+    for rows in planes.values():
+        assert [r.modality for r in rows] == list(modalities)
+        assert all(len(r.pictures) == len(COLUMNS) for r in rows)
 
 
 def test_missing_modality_is_said_not_drawn(tmp_path):
@@ -293,9 +298,9 @@ def test_missing_modality_is_said_not_drawn(tmp_path):
         arrays = dict(file)
     arrays["original"][1] = 0
     np.savez(run / "report" / "preview.npz", **arrays)
-    page = Page(write_report(run))
-    assert "not there in this case" in page.text
-    assert sum("image/png" in s for s in page.sources) == 10
+    html = "".join(body for _, _, body in pretrain_sections(read_run(run)))
+    assert "not there in this case" in html
+    assert html.count("image/png") == 10
 
 
 def test_cohort_table_shows_what_is_missing_and_wrong(tmp_path):
@@ -306,7 +311,8 @@ def test_cohort_table_shows_what_is_missing_and_wrong(tmp_path):
     twice = case_row("twice", ("T1",), usable=False, duplicates={"FLAIR": ["x", "y"]}, problems=["2 files"])
     many = tuple(f"case {i}" for i in range(300))
     write_cohort(run, many, ("T1", "FLAIR"), [lacking, broken, twice])
-    page = Page(write_report(run))
+    (run / "table.html").write_text(cohort_table(read_run(run)), encoding="utf-8")
+    page = Page(run / "table.html")
     assert "303 cases found: 301 usable (301 subjects), 2 left out, 1 of the usable ones" in page.text
     assert '<td class="missing">missing</td>' in page.raw
     assert '<td class="problem">it is cut short</td>' in page.raw

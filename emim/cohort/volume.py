@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emim.cohort.integrity import nifti_problem
+from emim.volumes.integrity import nifti_problem
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value

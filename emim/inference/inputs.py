@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emim.cohort.integrity import nifti_problem
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
+from emim.volumes.integrity import nifti_problem
 from emim.volumes.io import read_header
 
 

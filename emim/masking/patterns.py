@@ -70,9 +70,7 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-def draw_mask(
-    config: MaskConfig, present: np.ndarray, units: int, rng: np.random.Generator
-) -> np.ndarray:
+def draw_mask(config: MaskConfig, present: np.ndarray, units: int, rng: np.random.Generator) -> np.ndarray:
     """Draw the mask of one sample.
 
     Args:

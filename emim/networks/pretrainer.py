@@ -1,9 +1,11 @@
 """The pre-training network: modality tokens, the pyramid encoder, a light decoder.
 
-The light decoder is the coarse end of the segmentation network's own decoder, down to a stride of 4,
-and one linear head that writes a block of 4³ voxels per modality at each position. It costs a few
-per cent of the full decoder, and its weights, unlike those of a decoder made for reconstruction
-only, go on into fine-tuning. That a light decoder is enough is a finding of arXiv 2204.11716.
+The light decoder has two parts that add up. The coarse end of the segmentation network's own
+decoder, down to a stride of 4, with a linear head that writes a block of 4³ voxels per modality at
+each position: it carries what surroundings and anatomy tell. And a linear readout of the finest
+level of the encoder, voxel by voxel: it carries what the other modalities show at the same place.
+Together they cost a few per cent of the full decoder, and the coarse part goes on into fine-tuning.
+That a light decoder suffices is a finding of arXiv 2204.11716; this form of it is this project's.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from emim.config import NetworkConfig
 from emim.masking.tokens import ModalityTokens
 from emim.masking.units import from_units
 
-STRIDE = 4
+LEVEL = 2
+STRIDE = 2**LEVEL
 
 
 class MaskedAutoencoder(nn.Module):
@@ -40,13 +43,13 @@ class MaskedAutoencoder(nn.Module):
             blocks_down=config.blocks,
             norm=("instance", {"affine": True}),
         )
-        coarse = len(config.blocks) - 1 - 2  # decoder levels whose output stride is at least 4
+        coarse = len(config.blocks) - 1 - LEVEL  # decoder levels down to that stride
         self.modalities = modalities
         self.tokens = ModalityTokens(modalities)
         self.encoder = unet.encoder
         self.up_layers = nn.ModuleList(list(unet.up_layers)[:coarse])
-        self.norm = nn.InstanceNorm3d(config.widths[2], affine=True)
-        self.head = nn.Conv3d(config.widths[2], modalities * STRIDE**3, kernel_size=1)
+        self.head = _readout(config.widths[LEVEL], modalities * STRIDE**3)
+        self.fine_head = _readout(config.widths[0], modalities)
 
     def encode(self, x: torch.Tensor, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Feature pyramid, finest first, of ``x`` (B, M, Z, Y, X) with ``hidden`` voxels replaced."""
@@ -57,15 +60,23 @@ class MaskedAutoencoder(nn.Module):
         x = features[-1]
         for level, skip in zip(self.up_layers, features[-2::-1], strict=False):
             x = level["blocks"](level["upsample"](x) + skip)
-        blocks = self.head(torch.relu(self.norm(x)))
+        blocks = self.head(x)
         b, _, z, y, x_ = blocks.shape
         blocks = blocks.view(b, self.modalities, STRIDE**3, z * y * x_).transpose(2, 3)
-        return from_units(blocks, STRIDE, (z * STRIDE, y * STRIDE, x_ * STRIDE))
+        coarse = from_units(blocks, STRIDE, (z * STRIDE, y * STRIDE, x_ * STRIDE))
+        return coarse + self.fine_head(features[0])
 
     def forward(self, x: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Reconstruction and feature pyramid of the masked view."""
         features = self.encode(x, hidden)
         return self.decode(features), features
+
+
+def _readout(width: int, outputs: int) -> nn.Sequential:
+    """A linear map of normalised features, the encoder's levels being raw sums of residuals."""
+    return nn.Sequential(
+        nn.InstanceNorm3d(width, affine=True), nn.ReLU(), nn.Conv3d(width, outputs, kernel_size=1)
+    )
 
 
 BACKBONES = {"resunet": MaskedAutoencoder}

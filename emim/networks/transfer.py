@@ -76,7 +76,7 @@ def transfer(
     for key, value in source.items():
         if not segmentation and key.startswith(("encoder.", "up_layers.")):
             key = "unet." + key
-        if key.startswith(("norm.", "head.", "regulariser.")):
+        if key.startswith(("head.", "fine_head.")):
             report.left_out.append((key, "made for pre-training only"))
         elif key not in state:
             report.left_out.append((key, "the segmentation network has no such part"))

@@ -23,9 +23,7 @@ import torch
 from emim.masking.units import to_units
 
 
-def collapse_lines(
-    samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: int
-) -> dict[str, float]:
+def collapse_lines(samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: int) -> dict[str, float]:
     """Collapse lines of aligned samples.
 
     Args:

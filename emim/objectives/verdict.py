@@ -19,6 +19,7 @@ LOW_RANK = 0.1
 LINE_NAMES = {
     "L_a": "one constant value",
     "L_b": "one average patch",
+    "L_c_unseen": "the average anatomy at each position",
     "L_c": "the average anatomy at each position",
 }
 
@@ -35,15 +36,14 @@ class Verdict:
         return asdict(self)
 
 
-def judge(
-    validations: Sequence[dict[str, Any]], lines: dict[str, float], progress: float = 1.0
-) -> Verdict:
+def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progress: float = 1.0) -> Verdict:
     """Judge a run by its validation metrics.
 
     Args:
         validations: validation metrics in order of steps: ``reconstruction``, ``output_variance``
             and ``rank_ratio`` (one value per pyramid level); the last ones count.
-        lines: ``L_a``, ``L_b``, ``L_c`` of the training cohort, for the same loss.
+        lines: of the training cohort, see :mod:`emim.objectives.collapse_lines`. Validation subjects
+            are unseen, so the line to be under is ``L_c_unseen``; for large cohorts it equals ``L_c``.
         progress: share of the planned steps that is done; an early run is not judged.
     """
     if not validations or progress < 0.2:
@@ -58,8 +58,12 @@ def judge(
             ("There is no validation loss to judge by.",),
             ("Give at least two subjects for validation, and a mask pattern that hides something.",),
         )
-    ratio = loss / lines["L_c"] if lines.get("L_c") else math.nan
-    compared = f"The validation loss is {loss:.3f}, {ratio:.2f} times the template line L_c."
+    template = lines.get("L_c_unseen") or lines.get("L_c")
+    ratio = loss / template if template else math.nan
+    compared = (
+        f"The validation loss is {loss:.3f}, {ratio:.2f} times what average anatomy costs on unseen "
+        f"subjects (L_c_unseen)."
+    )
     if variance < CONSTANT_OUTPUT:
         return _complete_collapse(loss, variance, lines)
     flat = [i for i, r in enumerate(ranks) if r is not None and r < LOW_RANK]
@@ -79,20 +83,22 @@ def judge(
         )
     depends = (
         f"The output follows the input: it carries {100 * variance:.0f} % of the differences between "
-        "subjects." if math.isfinite(variance) else "Too few subjects to measure the output's variance."
+        "subjects."
+        if math.isfinite(variance)
+        else "Too few subjects to measure the output's variance."
     )
     if ratio < CLEARLY_BELOW:
         return Verdict(
             "healthy",
             (
-                compared + " No network that ignores its input can do that.",
+                compared + " A network that ignores its input could not do that.",
                 depends,
                 "Features use their dimensions at every level.",
             ),
         )
     return Verdict(
         "undecided",
-        (compared + " It is not clearly below yet, so average anatomy alone would do as well.", depends),
+        (compared + " That is not clearly below it yet.", depends),
         ("Train longer: more steps, or a higher train.learning_rate.",),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,9 @@ class Lesion:
         return painted
 
 
-def draw_lesion(rng: np.random.Generator, kind: str, is_free) -> Lesion:
+def draw_lesion(
+    rng: np.random.Generator, kind: str, is_free: Callable[[np.ndarray, float], np.ndarray]
+) -> Lesion:
     """A lesion at a place in the cerebrum where there is room.
 
     Args:

@@ -99,13 +99,13 @@ def fact_list(facts: Iterable[tuple[str, str, str]]) -> str:
 def _common_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     training, validation = len(tables.ids_of(run, "training")), len(tables.ids_of(run, "validation"))
     planned = run.steps_planned
-    rate = tables.step_rate(run)
+    rate = tables.speed(run)
     elapsed = duration(run.times[1] - run.times[0]) if run.times else "–"
     return [
         ("Steps", number(run.steps_done), f"of {number(planned)}" if planned else ""),
         ("Cases", number(training + validation), f"{training} training, {validation} validation"),
         ("Modalities", number(len(run.modalities)), text(", ".join(run.modalities))),
-        ("Time", elapsed, f"{rate:.3g} steps/s" if rate else ""),
+        ("Time", elapsed, rate or ""),
     ]
 
 
@@ -116,7 +116,7 @@ def pretrain_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     template = run.collapse_lines.get("L_c")
     ratio = ""
     if len(losses) and is_number(template) and template > 0:
-        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub>; healthy is clearly below 1"
+        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub>; healthy is clearly below&nbsp;1"
     facts = [
         ("Validation loss", number(losses[-1]) if len(losses) else "–", ratio),
         (

@@ -237,7 +237,9 @@ def _chart(
                 values = np.maximum(values, 1e-6)
             marker = "o" if len(steps) == 1 else None
             style = {"alpha": 0.25, "linewidth": 0.7} if line.faint else {"linewidth": line.width}
-            axes.plot(steps, values, color=line.color, marker=marker, markersize=4, **style)
+            axes.plot(
+                steps, values, color=line.color, marker=marker, markersize=4, clip_on=not marker, **style
+            )
         for level in levels:
             axes.axhline(level.value, color=level.color, linestyle=level.style, linewidth=1.1, zorder=1.5)
         if log:

@@ -127,8 +127,8 @@ def timings(run: RunRecord) -> str:
         ("Last sign of life", text(moment(last))),
         ("Between them", duration(last - first)),
     ]
-    if (rate := step_rate(run)) is not None:
-        rows.append(("Steps per second (median)", f"{rate:.2f}" if rate < 100 else f"{rate:.0f}"))
+    if rate := speed(run):
+        rows.append(("Speed (median)", rate))
     if run.repeated:
         rows.append(("Interrupted", "yes: steps after the last checkpoint were trained again"))
     phases = [
@@ -140,13 +140,16 @@ def timings(run: RunRecord) -> str:
     return f'<div class="groups"><section>{pairs(rows)}</section></div>{log}'
 
 
-def step_rate(run: RunRecord) -> float | None:
-    """Median of training steps per second, so that breaks and validations do not count."""
+def speed(run: RunRecord) -> str | None:
+    """Median speed of training: breaks and validations do not count."""
     if len(run.step_times) < 2:
         return None
     times, steps = np.array(run.step_times, float).T
     going = (np.diff(steps) > 0) & (np.diff(times) > 0)
-    return float(np.median(np.diff(steps)[going] / np.diff(times)[going])) if going.any() else None
+    if not going.any():
+        return None
+    rate = np.median(np.diff(steps)[going] / np.diff(times)[going])
+    return f"{rate:.3g} steps/s" if rate >= 1 else f"{1 / rate:.3g} s/step"
 
 
 def messages(run: RunRecord) -> str:

@@ -34,9 +34,7 @@ class Augmentation:
     def __init__(self, keys: tuple[str, ...], spatial: Compose, intensity: Compose) -> None:
         self.keys, self.spatial, self.intensity = keys, spatial, intensity
 
-    def __call__(
-        self, sample: dict[str, torch.Tensor], rng: np.random.Generator
-    ) -> dict[str, torch.Tensor]:
+    def __call__(self, sample: dict[str, torch.Tensor], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Transform ``sample`` (entries (C, Z, Y, X)); every random choice comes from ``rng``."""
         sample = dict(sample)
         air = sample["input"] == 0

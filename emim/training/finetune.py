@@ -232,12 +232,17 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     report_page = update_report(run)
     score = best.get("score")
     events.status(
-        f"Model of step {best['step']}" + (f", validation Dice {score:.3f}" if score is not None else "")
+        f"Model of step {best['step']}"
+        + (f", validation Dice {score:.3f}" if score is not None else "")
         + f": {run.model}"
     )
     events.result(
-        run=run.path, model=run.model, step=best["step"], validation_dice=score,
-        report=report_page, seconds=round(time.time() - started, 1),
+        run=run.path,
+        model=run.model,
+        step=best["step"],
+        validation_dice=score,
+        report=report_page,
+        seconds=round(time.time() - started, 1),
     )
     return run.model
 

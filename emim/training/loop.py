@@ -33,9 +33,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def make_optimiser(
-    model: nn.Module, config: TrainConfig, rates: Mapping[str, float]
-) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, config: TrainConfig, rates: Mapping[str, float]) -> torch.optim.AdamW:
     """AdamW; tokens, biases and normalisation scales (fewer than two dimensions) do not decay.
 
     Args:
@@ -160,13 +158,21 @@ def train(
             done, value = step + 1, loss.item()
             if done % log_every == 0 or done == config.steps:
                 run.events.metric(
-                    done, "train", loss=value, **{k: float(v) for k, v in values.items()},
-                    learning_rate=rate, grad_norm=float(norm),
+                    done,
+                    "train",
+                    loss=value,
+                    **{k: float(v) for k, v in values.items()},
+                    learning_rate=rate,
+                    grad_norm=float(norm),
                 )
             run.events.progress(done, config.steps, text=f"loss {value:.3f}")
             if done % every == 0 or done == config.steps:
                 check(done)
-            if done % every == 0 or done == config.steps or time.monotonic() - saved > config.checkpoint_every:
+            if (
+                done % every == 0
+                or done == config.steps
+                or time.monotonic() - saved > config.checkpoint_every
+            ):
                 save(done)
                 saved = time.monotonic()
             if done < config.steps:

@@ -122,9 +122,7 @@ def pretrain(
         return _train(run, cohort, split, cache)
 
 
-def open_cohort(
-    cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events
-) -> Scan:
+def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events) -> Scan:
     """Scan ``cohort``, or read the one a resumed run in ``out`` began with."""
     if isinstance(cohort, Scan):
         return cohort
@@ -235,8 +233,12 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     last = history[max(history)]
     events.status(f"Verdict: {verdict.state}. {verdict.why[0]}")
     events.result(
-        run=run.path, verdict=verdict.state, report=report, lines=lines,
-        validation=last, seconds=round(time.time() - started, 1),
+        run=run.path,
+        verdict=verdict.state,
+        report=report,
+        lines=lines,
+        validation=last,
+        seconds=round(time.time() - started, 1),
     )
     return run.path
 

@@ -75,9 +75,7 @@ class PretrainModel(nn.Module):
         result = self.reconstruct(batch)
         scored = result["scored"]
         # A crop of air and edges only has nothing to score; it must not stop the run.
-        reconstruction = (
-            masked_mean(result["error"], scored) if scored.any() else result["error"].sum() * 0
-        )
+        reconstruction = masked_mean(result["error"], scored) if scored.any() else result["error"].sum() * 0
         loss, regulariser = reconstruction, torch.zeros(())
         weight = self.regulariser_weight(step)
         if self.regulariser is not None:

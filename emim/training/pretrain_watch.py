@@ -186,9 +186,7 @@ def _loss_weight(config, present, shape, rng) -> torch.Tensor:
     grid = [n // config.mask.unit for n in shape]
     if config.mask.pattern == "none":
         return torch.from_numpy(present).float()[:, None, None, None].expand(-1, *shape)
-    masks = [
-        draw_mask(config.mask, present, int(np.prod(grid)), rng) > 0 for _ in range(MASKS_PER_SUBJECT)
-    ]
+    masks = [draw_mask(config.mask, present, int(np.prod(grid)), rng) > 0 for _ in range(MASKS_PER_SUBJECT)]
     share = torch.from_numpy(np.mean(masks, axis=0)).float().view(1, -1, *grid)
     return F.interpolate(share, size=tuple(shape), mode="nearest")[0]
 

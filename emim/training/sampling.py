@@ -21,17 +21,14 @@ def step_generator(seed: int, step: int) -> np.random.Generator:
 
 def random_start(rng: np.random.Generator, shape: Sequence[int], size: int) -> tuple[int, ...]:
     """Start of a cubic crop inside ``shape``; centred along axes shorter than the crop."""
-    return tuple(
-        int(rng.integers(0, s - size + 1)) if s > size else (s - size) // 2 for s in shape
-    )
+    return tuple(int(rng.integers(0, s - size + 1)) if s > size else (s - size) // 2 for s in shape)
 
 
 def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], size: int):
     """Start of a crop that contains ``voxel`` at a random place, inside ``shape`` where it fits."""
     start = [int(v - rng.integers(size // 4, size - size // 4)) for v in voxel]
     return tuple(
-        min(max(a, 0), s - size) if s > size else (s - size) // 2
-        for a, s in zip(start, shape, strict=True)
+        min(max(a, 0), s - size) if s > size else (s - size) // 2 for a, s in zip(start, shape, strict=True)
     )
 
 

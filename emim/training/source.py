@@ -48,7 +48,11 @@ def read_source(path: str | Path) -> Source:
     package = read_package(path / "model" if (path / "model").is_dir() else path)
     card = package.card
     return Source(
-        f"model {card.name} ({path})", card.modalities, card.preprocess, card.network, card.crop,
+        f"model {card.name} ({path})",
+        card.modalities,
+        card.preprocess,
+        card.network,
+        card.crop,
         package.load_state,
     )
 
@@ -64,6 +68,10 @@ def _pretraining(path: Path) -> Source:
         return {k[len(prefix) :]: v for k, v in checkpoint["model"].items() if k.startswith(prefix)}
 
     return Source(
-        f"pre-training run {path}", config.modalities, config.preprocess, config.network,
-        config.train.crop, load_state,
+        f"pre-training run {path}",
+        config.modalities,
+        config.preprocess,
+        config.network,
+        config.train.crop,
+        load_state,
     )

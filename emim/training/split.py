@@ -88,7 +88,8 @@ def read_split(file: str | Path) -> dict[str, tuple[str, ...]]:
         return {names[k]: tuple(str(i) for i in v) for k, v in data.items()}
     except (OSError, ValueError, TypeError) as error:
         raise EmimError(
-            f"The split file cannot be read: {error}.", file,
+            f"The split file cannot be read: {error}.",
+            file,
             'It looks like {"test": ["id", …], "validation": ["id", …]}.',
         ) from None
 

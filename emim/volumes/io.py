@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +10,10 @@ import numpy as np
 
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
+from emim.volumes.integrity import nifti_problem
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-
-NIFTI_HEADER = 352  # bytes before the voxels, at least
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def read_label(path: str | Path) -> sitk.Image:
 def _read(path: str | Path, pixel_type: int) -> sitk.Image:
     reader = _open(path)
     _grid(reader, path)
-    _refuse_cut_short(reader, path)
+    _refuse_damaged(path)
     size = reader.GetSize()
     if len(size) == 4:  # a single volume stored as a series of one
         reader.SetExtractSize((*size[:3], 0))
@@ -152,29 +147,13 @@ def _grid(reader: sitk.ImageFileReader, path: str | Path) -> Grid:
     return grid
 
 
-def _refuse_cut_short(reader: sitk.ImageFileReader, path: str | Path) -> None:
-    """ITK reads what there is of an interrupted copy of a NIfTI file and leaves the rest to chance."""
-    import SimpleITK as sitk
-
-    if not str(path).lower().endswith((".nii", ".nii.gz")):
-        return
-    bytes_per_voxel = sitk.Image([1] * len(reader.GetSize()), reader.GetPixelID()).GetSizeOfPixelComponent()
-    needed = NIFTI_HEADER + bytes_per_voxel * math.prod(reader.GetSize())
-    found, cause = Path(path).stat().st_size, None
-    if Path(path).suffix.lower() == ".gz":
-        found = 0
-        try:
-            with gzip.open(path) as file:  # to its end, where the checksum is
-                while block := file.read(1 << 22):
-                    found += len(block)
-        except (OSError, EOFError, zlib.error) as error:
-            found, cause = 0, error
-    if found < needed:
+def _refuse_damaged(path: str | Path) -> None:
+    if str(path).lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
         raise EmimError(
-            "The file is damaged or cut short: not all of its voxels can be read.",
+            f"The voxels cannot be used: {problem}.",
             path,
-            "Copy or download it again, and compare the file sizes.",
-        ) from cause
+            "Copy or export the file again, and compare sizes.",
+        )
 
 
 def _refuse_shear(reader: sitk.ImageFileReader, grid: Grid, path: str | Path) -> None:

@@ -1,0 +1,248 @@
+"""Runs that survive: resuming is exact, whatever stopped the run; folders are never overwritten."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from emim.errors import Cancelled, EmimError
+from emim.events import Events
+from emim.run import RunFolder, load_tensors
+from emim.training.finetune import finetune
+from emim.training.pretrain import pretrain
+
+
+class StopAt(Events):
+    """Asks a run to stop at a step, by the cancel file or by a signal."""
+
+    def __init__(self, step, run, how):
+        super().__init__()
+        self.step, self.run, self.how = step, run, how
+
+    def progress(self, done, total, unit="step", text=""):
+        super().progress(done, total, unit, text)
+        if unit == "step" and done == self.step:
+            if self.how == "file":
+                (self.run / "cancel").touch()
+            else:
+                os.kill(os.getpid(), self.how)
+
+
+def weights(run):
+    return load_tensors(run / "checkpoints" / "last.pt")["model"]
+
+
+def metrics(run):
+    """Training and validation metrics by (split, step), without times; the latest of each."""
+    found = {}
+    for line in (run / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["type"] == "metric":
+            found[event["split"], event["step"]] = {k: v for k, v in event.items() if k != "time"}
+    return found
+
+
+def assert_same_run(a, b):
+    one, other = weights(a), weights(b)
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    assert metrics(a) == metrics(b)
+
+
+@pytest.mark.parametrize("how", ["file", signal.SIGINT, signal.SIGTERM])
+def test_interrupted_pretraining_continues_bit_by_bit(phantoms, cache, tmp_path, small_pretrain, how):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    pretrain(phantoms, whole, small_pretrain(), cache=cache)
+    with pytest.raises(Cancelled, match="step 4 of 6"):
+        pretrain(phantoms, halves, small_pretrain(), cache=cache, events=StopAt(4, halves, how))
+    assert load_tensors(halves / "checkpoints" / "last.pt")["step"] == 4
+    pretrain(None, halves, resume=True, cache=cache)
+    assert_same_run(whole, halves)
+
+
+def test_interrupted_finetuning_continues_bit_by_bit(
+    phantoms, cache, tmp_path, small_finetune, small_pretrain
+):
+    pretrain(phantoms, tmp_path / "pre", small_pretrain(), cache=cache)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    finetune(phantoms, whole, tmp_path / "pre", small_finetune(), cache=cache)
+    with pytest.raises(Cancelled):
+        finetune(
+            phantoms,
+            halves,
+            tmp_path / "pre",
+            small_finetune(),
+            cache=cache,
+            events=StopAt(2, halves, "file"),
+        )
+    (tmp_path / "pre").rename(tmp_path / "gone")  # the weights are in the checkpoint by now
+    finetune(None, halves, resume=True, cache=cache)
+    assert_same_run(whole, halves)
+
+
+def test_a_killed_run_continues(phantoms, cache, tmp_path):
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "emim",
+        "pretrain",
+        str(phantoms),
+        "--out",
+        str(run),
+        "--cache",
+        str(cache),
+        "--json",
+        "--steps=40",
+        "--device=cpu",
+        "--set=network.filters=4",
+        "--set=network.blocks=1,1,1",
+        "--set=train.crop=16",
+        "--set=train.checkpoint_every=0",
+        "--set=train.validate_every=20",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["type"] == "progress" and event["unit"] == "step" and event["done"] == 5:
+                process.kill()
+                break
+        process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+    reached = load_tensors(run / "checkpoints" / "last.pt")["step"]
+    assert 4 <= reached < 40
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "emim",
+            "pretrain",
+            "--out",
+            str(run),
+            "--cache",
+            str(cache),
+            "--resume",
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["type"] == "result"
+    assert any(e["type"] == "status" and f"step {reached} of 40" in e["text"] for e in events)
+    assert load_tensors(run / "checkpoints" / "last.pt")["step"] == 40
+    whole = tmp_path / "whole"
+    command[command.index(str(run))] = str(whole)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    one, other = weights(run), weights(whole)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_cancelling_from_outside_gives_exit_code_3(phantoms, cache, tmp_path):
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "emim",
+        "pretrain",
+        str(phantoms),
+        "--out",
+        str(run),
+        "--cache",
+        str(cache),
+        "--json",
+        "--steps=100000",
+        "--device=cpu",
+        "--set=network.filters=4",
+        "--set=network.blocks=1,1,1",
+        "--set=train.crop=16",
+        "--set=train.validate_every=100000",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if json.loads(line)["type"] == "progress" and '"step"' in line:
+                (run / "cancel").touch()
+                break
+        process.stdout.read()
+        assert process.wait(60) == 3
+    assert (run / "checkpoints" / "last.pt").is_file()
+
+
+def test_existing_folders_are_not_overwritten(phantoms, cache, tmp_path, small_pretrain):
+    run = tmp_path / "run"
+    pretrain(phantoms, run, small_pretrain(train__steps=1), cache=cache)
+    before = weights(run)
+    with pytest.raises(EmimError, match="exists already"):
+        pretrain(phantoms, run, small_pretrain(train__steps=1), cache=cache)
+    pretrain(phantoms, run, small_pretrain(train__steps=1, train__seed=1), cache=cache, overwrite=True)
+    after = weights(run)
+    assert not all(torch.equal(before[k], after[k]) for k in before)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(EmimError, match="not a run folder"):
+        pretrain(phantoms, mine, small_pretrain(), cache=cache, overwrite=True)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(EmimError, match="no run to resume"):
+        pretrain(phantoms, tmp_path / "other", small_pretrain(), cache=cache, resume=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_processes_never_share_a_run(tmp_path, small_pretrain):
+    with (
+        RunFolder(tmp_path / "run", "pretrain", small_pretrain(), events=Events()),
+        pytest.raises(EmimError, match="Another process"),
+    ):
+        RunFolder(tmp_path / "run", "pretrain", small_pretrain(), resume=True, events=Events())
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(EmimError, match="cannot be read"):
+        load_tensors(tmp_path / "evil.pt")
+    assert not (tmp_path / "owned").exists()
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(EmimError, match="cannot be read"):
+        load_tensors(tmp_path / "cut.pt")
+
+
+def test_events_are_json_lines_with_all_their_fields(tmp_path):
+    events = Events()
+    events.record_to(tmp_path / "events.jsonl")
+    events.status("größer")
+    events.progress(1, 3)
+    time.sleep(0.01)
+    events.progress(2, 3)
+    events.metric(5, "train", loss=float("nan"), ranks=[1.0, float("inf")])
+    events.warning("what", tmp_path, "hint")
+    events.result(model=tmp_path)
+    events.close()
+    with open(tmp_path / "events.jsonl", "a") as file:
+        file.write('{"v": 1, "type": "sta')  # a kill in the middle of a line
+    events = Events()
+    events.record_to(tmp_path / "events.jsonl")
+    events.status("again")
+    events.close()
+    lines = (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for i, line in enumerate(lines) if i != 6]
+    assert [e["type"] for e in found] == [
+        "status",
+        "progress",
+        "progress",
+        "metric",
+        "warning",
+        "result",
+        "status",
+    ]
+    assert all(e["v"] == 1 and e["time"] > 1e9 for e in found)
+    assert found[2]["rate"] > 0 and found[2]["seconds_left"] > 0 and found[1]["rate"] is None
+    assert found[3]["loss"] is None and found[3]["ranks"] == [1.0, None]
