@@ -71,7 +71,7 @@ class Events:
                 old.seek(-1, 2)
                 if old.read(1) != b"\n":
                     old.write(b"\n")
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  kept open for the run
 
     def status(self, text: str) -> None:
         self._send("status", text=text)

@@ -6,9 +6,9 @@ For the masked foreground voxels of a cohort, an output that is the same for eve
 * one unit shared by positions, modalities: L_b = E_i |x_i - mean unit|² / voxels per unit
 * one template per position and modality:   L_c = E_{position, modality} Var_subjects[x]
 
-and L_c <= L_b <= L_a; L_c counts the voxels that at least two subjects have. ``L_c_unseen`` is what the best template of n subjects costs on further
-subjects, estimated by the factor (n+1)/(n-1) at each voxel: 1/(1-1/n) for the variance's bias and
-(1+1/n) for the template's own error.
+and L_c <= L_b <= L_a; L_c counts the voxels that at least two subjects have. ``L_c_unseen`` is what the
+best template of n subjects costs on further subjects, estimated by the factor (n+1)/(n-1) at each
+voxel: 1/(1-1/n) for the variance's bias and (1+1/n) for the template's own error.
 
 A validation loss that settles on a line means complete collapse (arXiv 2407.10377); the lines
 themselves are this project's derivation.

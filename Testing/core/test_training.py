@@ -1,0 +1,388 @@
+"""Pieces of training: splits, structures, settings, sampling, transfer, and both runs end to end."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from emim.cohort.case import Case, Cohort
+from emim.config import (
+    FinetuneConfig,
+    NetworkConfig,
+    PretrainConfig,
+    TrainConfig,
+    from_dict,
+    override,
+    to_dict,
+    with_preset,
+)
+from emim.errors import EmimError
+from emim.masking.units import to_voxels
+from emim.networks.pretrainer import MaskedAutoencoder
+from emim.networks.segmenter import Segmenter
+from emim.networks.transfer import INPUT_LAYER, TOKENS, transfer
+from emim.package.bundle import read_package
+from emim.training.augmentation import for_finetuning, for_pretraining
+from emim.training.finetune import finetune
+from emim.training.loop import learning_rate_at
+from emim.training.pretrain import pretrain
+from emim.training.pretrain_model import PretrainModel, realised_ratios
+from emim.training.segmentation_loss import SegmentationLoss
+from emim.training.split import read_split, split_by_subject
+from emim.training.structures import parse_structures, structures_of_values
+
+
+def cohort(count=10, sessions=2):
+    cases = [
+        Case(f"s{i}-{j}", f"s{i}", {"T1": f"/s{i}-{j}.nii"}, None)
+        for i in range(count)
+        for j in range(sessions)
+    ]
+    return Cohort(("T1",), tuple(cases))
+
+
+# ---- splits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_subject_is_on_two_sides(seed):
+    config = TrainConfig(seed=seed, exclude=("s0-0",), validation_share=0.3)
+    split = split_by_subject(cohort(), config)
+    assert split.excluded == ("s0-0", "s0-1"), "the other session of an excluded subject is out too"
+    sides = [{i.split("-")[0] for i in part} for part in (split.training, split.validation, split.excluded)]
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+    assert len(sides[1]) == 3 and sum(map(len, (split.training, split.validation))) == 18
+
+
+def test_named_splits():
+    split = split_by_subject(cohort(), TrainConfig(validation=("s1-0",), cases=("s2-0", "s3-1")))
+    assert split.validation == ("s1-0",) and split.training == ("s2-0", "s3-1")
+    assert "s1-1" not in split_by_subject(cohort(), TrainConfig(validation=("s1-0",))).training
+    for wrong in (
+        TrainConfig(validation=("s1-0",), cases=("s1-1",)),
+        TrainConfig(validation=("s1-0",), exclude=("s1-1",)),
+        TrainConfig(validation=("unknown",)),
+        TrainConfig(exclude=tuple(f"s{i}-0" for i in range(10))),
+    ):
+        with pytest.raises(EmimError):
+            split_by_subject(cohort(), wrong)
+
+
+def test_split_files(tmp_path):
+    file = tmp_path / "split.json"
+    file.write_text('{"test": ["a"], "validation": ["b"]}')
+    assert read_split(file) == {"exclude": ("a",), "validation": ("b",)}
+    for text in ("[]", "{", '{"tests": []}'):
+        file.write_text(text)
+        with pytest.raises(EmimError, match="split file"):
+            read_split(file)
+
+
+# ---- settings -----------------------------------------------------------------------------------
+
+
+def test_settings_go_to_json_and_back():
+    structures, overlapping = parse_structures(["WT=1,2", "ET=2"])
+    config = FinetuneConfig(structures=structures, overlapping=overlapping)
+    assert from_dict(FinetuneConfig, json.loads(json.dumps(to_dict(config)))) == config
+    config = with_preset(PretrainConfig(), "tiny")
+    assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_settings_by_name():
+    config = override(PretrainConfig(), {"train.steps": "5e2", "network.blocks": "1,2,2", "mask.ratio": 0.6})
+    assert (config.train.steps, config.network.blocks, config.mask.ratio) == (500, (1, 2, 2), 0.6)
+    assert override(config, {"preprocess.spacing": "1,1,2"}).preprocess.spacing == (1.0, 1.0, 2.0)
+    for name, value in (
+        ("train.step", 5),
+        ("train.steps", "many"),
+        ("train.steps", 1.5),
+        ("train", 5),
+        ("preprocess.spacing", "1,1"),
+        ("normalise_targets", "perhaps"),
+    ):
+        with pytest.raises(EmimError, match=name.split(".")[-1]):
+            override(PretrainConfig(), {name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mask.pattern": "stripes"},
+        {"mask.ratio": 1.0},
+        {"mask.unit": 7},
+        {"train.crop": 50},
+        {"regulariser.name": "magic"},
+        {"regulariser.levels": (0, 9)},
+        {"loss": "l3"},
+        {"train.steps": 0},
+        {"network.blocks": (1, 1)},
+    ],
+)
+def test_impossible_settings_are_refused_before_any_work(settings, tmp_path):
+    config = override(with_preset(PretrainConfig(), "tiny"), settings)
+    with pytest.raises(EmimError, match=next(iter(settings)).split(".")[-1]):
+        pretrain("/no/such/cohort", tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = TrainConfig(steps=100, warmup=0.1, learning_rate=2.0)
+    rates = [learning_rate_at(s, config) for s in range(100)]
+    assert rates[0] == pytest.approx(0.2) and rates[9] == 2.0 and rates[10] == 2.0
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[-1] < 0.01
+
+
+# ---- structures ---------------------------------------------------------------------------------
+
+
+def test_nested_regions_are_painted_in_the_coding_of_the_labels():
+    structures, overlapping = parse_structures(["ET=3", "TC=1,3", "WT=1,2,3"])
+    assert overlapping and [s.name for s in structures] == ["WT", "TC", "ET"], "larger ones first"
+    assert [s.output for s in structures] == [2, 1, 3]
+    structures, _ = parse_structures(["WT=1,2,3,4", "TC=1,3,4", "ET=3,4"])
+    assert [s.output for s in structures] == [2, 1, 3]
+
+
+def test_exclusive_structures_keep_their_values():
+    structures, overlapping = structures_of_values([0, 4, 2])
+    assert not overlapping and [(s.values, s.output) for s in structures] == [((2,), 2), ((4,), 4)]
+
+
+@pytest.mark.parametrize("texts", [["WT"], ["WT=x"], ["=1"], ["A=1", "A=2"], ["A=1", "B=1"], ["A=0"]])
+def test_wrong_structures_are_refused(texts):
+    with pytest.raises(EmimError):
+        parse_structures(texts)
+
+
+# ---- the pre-training model ---------------------------------------------------------------------
+
+
+def batch(config, modalities=3, samples=2):
+    side = config.train.crop
+    grid = side // config.mask.unit
+    torch.manual_seed(0)
+    target = torch.randn(samples, modalities, side, side, side)
+    return {
+        "input": target.clone(),
+        "target": target,
+        "foreground": torch.rand(samples, 1, side, side, side) > 0.2,
+        "present": torch.tensor([[True, True, False]] * samples),
+        "kinds": torch.randint(0, 4, (samples, modalities, grid, grid, grid)).to(torch.int8),
+    }
+
+
+def test_only_hidden_present_foreground_voxels_enter_the_loss(small_pretrain):
+    config = small_pretrain(regulariser__name="none")
+    torch.manual_seed(1)
+    model = PretrainModel(3, config)
+    data = batch(config)
+    scored = model.reconstruct(data)["scored"]
+    kinds = to_voxels(data["kinds"], config.mask.unit)
+    assert torch.equal(scored, (kinds > 0) & data["foreground"] & data["present"][:, :, None, None, None])
+    loss, values = model(data, 0)
+    assert float(loss) == pytest.approx(float(values["reconstruction"]))
+    altered = dict(data, target=torch.where(scored, data["target"], torch.tensor(1e6)))
+    assert float(model(altered, 0)[0]) == pytest.approx(float(loss)), "other targets do not matter"
+    hidden = (kinds > 0) | ~data["present"][:, :, None, None, None]
+    altered = dict(data, input=torch.where(hidden, torch.tensor(1e6), data["input"]))
+    assert float(model(altered, 0)[0]) == pytest.approx(float(loss)), "hidden input is never seen"
+
+
+def test_pattern_none_scores_every_foreground_voxel(small_pretrain):
+    config = small_pretrain(mask__pattern="none", regulariser__name="none")
+    data = batch(config)
+    data["kinds"] = torch.zeros_like(data["kinds"])
+    scored = PretrainModel(3, config).reconstruct(data)["scored"]
+    expected = data["foreground"] & data["present"][:, :, None, None, None]
+    assert torch.equal(scored, expected)
+
+
+def test_realised_ratios_count_present_modalities_only(small_pretrain):
+    data = batch(small_pretrain())
+    shares = realised_ratios(data["kinds"], data["present"])
+    there = data["kinds"][:, :2]
+    assert shares["mask_modal"] == pytest.approx(float((there == 1).float().mean()))
+    assert shares["mask_ratio"] == pytest.approx(float((there > 0).float().mean()))
+
+
+def test_regulariser_reaches_the_encoder_and_warms_up(small_pretrain):
+    config = small_pretrain(train__steps=100, regulariser__warmup=0.1, regulariser__weight=2.0)
+    model = PretrainModel(3, config)
+    assert model.regulariser_weight(0) == pytest.approx(0.2) and model.regulariser_weight(50) == 2.0
+    loss, values = model(batch(config), 50)
+    assert float(loss) == pytest.approx(float(values["reconstruction"]) + 2 * float(values["regulariser"]))
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_target_is_untouched_by_intensity_augmentation():
+    rng = np.random.default_rng(0)
+    target = torch.randn(2, 16, 16, 16)
+    sample = {
+        "input": target,
+        "target": target,
+        "foreground": torch.rand(1, 16, 16, 16) > 0.5,
+        "present": torch.ones(2, dtype=torch.bool),
+    }
+    changed = flipped = 0
+    for _ in range(20):
+        result = for_pretraining()(sample, rng)
+        same = torch.equal(result["target"], target)
+        mirrored = torch.equal(result["target"], target.flip(3))
+        assert same or mirrored
+        foreground = sample["foreground"].flip(3) if mirrored else sample["foreground"]
+        assert torch.equal(result["foreground"], foreground), "moved together"
+        changed += not torch.equal(result["input"], result["target"])
+        flipped += mirrored
+    assert changed > 5 and 0 < flipped < 20
+
+
+def test_finetuning_augmentation_moves_image_and_label_together():
+    rng = np.random.default_rng(0)
+    ball = torch.zeros(1, 24, 24, 24)
+    ball[:, 8:16, 10:18, 4:12] = 1
+    for _ in range(20):
+        result = for_finetuning()({"input": ball * 5, "label": ball > 0}, rng)
+        assert result["label"].dtype == torch.bool
+        inside = result["input"][result["label"]].mean()
+        outside = result["input"][~result["label"]].mean()
+        assert inside > 5 * abs(outside) and result["label"].sum() > 100
+
+
+# ---- transfer -----------------------------------------------------------------------------------
+
+NETWORK = NetworkConfig(filters=4, blocks=(1, 1, 1, 1))
+
+
+def pretrained(modalities=2, network=NETWORK):
+    torch.manual_seed(3)
+    net = MaskedAutoencoder(modalities, network)
+    with torch.no_grad():
+        net.tokens.value.copy_(torch.arange(1.0, modalities + 1))
+    return net
+
+
+def test_transfer_takes_encoder_tokens_and_coarse_decoder():
+    source, target = pretrained(), Segmenter(2, 3, NETWORK)
+    report = transfer(source.state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
+    x = torch.randn(1, 2, 16, 16, 16)
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    ours = target.unet.encoder(target.tokens(x, nothing))
+    for a, b in zip(source.encode(x, nothing), ours, strict=True):
+        assert torch.allclose(a, b)
+    assert target.tokens.value.tolist() == [1, 2]
+    assert any("up_layers.0" in n for n in report.loaded) and not any("up_layers.2" in n for n in report.loaded)
+    assert {n.split(".")[0] for n, _ in report.left_out} == {"head", "fine_head"}
+    everything = {*report.loaded, *report.new}
+    assert everything == set(target.state_dict())
+    assert "new, at random" in report.text()
+
+
+def test_transfer_arranges_modalities_by_name():
+    source, target = pretrained(3), Segmenter(3, 2, NETWORK)
+    report = transfer(source.state_dict(), target, ("T1", "T2", "FLAIR"), ("FLAIR", "T1", "ADC"), "run")
+    old, new = source.encoder.conv_init.weight, target.unet.encoder.conv_init.weight
+    assert torch.equal(new[:, 0], old[:, 2]) and torch.equal(new[:, 1], old[:, 0])
+    assert torch.allclose(new[:, 2], old.mean(1))
+    assert target.tokens.value.tolist() == [3, 1, 2]
+    assert {n for n, _ in report.adapted} == {INPUT_LAYER, TOKENS}
+
+
+def test_a_mismatch_is_refused_and_changes_nothing():
+    target = Segmenter(2, 3, NetworkConfig(filters=6, blocks=(1, 1, 1, 1)))
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(EmimError, match="do not fit"):
+        transfer(pretrained().state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
+    deeper = Segmenter(2, 3, NetworkConfig(filters=4, blocks=(2, 1, 1, 1)))
+    with pytest.raises(EmimError, match="lack"):
+        transfer(pretrained().state_dict(), deeper, ("T1", "T2"), ("T1", "T2"), "run")
+    with pytest.raises(EmimError, match="share no modality"):
+        transfer(pretrained().state_dict(), Segmenter(2, 3, NETWORK), ("T1", "T2"), ("CT", "PET"), "run")
+    assert all(torch.equal(before[k], v) for k, v in target.state_dict().items())
+
+
+# ---- loss and whole runs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlapping", [True, False])
+def test_segmentation_loss_rewards_the_right_answer(overlapping):
+    torch.manual_seed(0)
+    inner = torch.zeros(2, 1, 8, 8, 8, dtype=torch.bool)
+    inner[..., 2:5] = True
+    outer = torch.zeros_like(inner)
+    outer[..., 2:7] = True
+    label = torch.cat([outer, inner] if overlapping else [outer & ~inner, inner], 1)
+    channels = label if overlapping else torch.cat([~label.any(1, keepdim=True), label], 1)
+    right = channels.float() * 20 - 10
+    loss = SegmentationLoss(overlapping)
+    assert loss(right, label) < 0.01 < 1 < loss(-right, label)
+
+
+def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, small_pretrain, small_finetune):
+    pre = pretrain(phantoms, tmp_path / "pre", small_pretrain(), cache=cache)
+    for name in (
+        "config.json",
+        "environment.json",
+        "cohort.json",
+        "split.json",
+        "collapse_lines.json",
+        "events.jsonl",
+        "report/report.html",
+        "report/verdict.json",
+        "report/preview.npz",
+        "checkpoints/last.pt",
+    ):
+        assert (pre / name).is_file(), name
+    model = finetune(phantoms, tmp_path / "fine", pre, small_finetune(), cache=cache)
+    card = read_package(model).card
+    assert [s.name for s in card.structures] == ["WT", "TC", "ET"] and card.overlapping
+    assert card.preprocess.spacing is not None and set(card.optional) == {"T1", "T1ce", "T2", "FLAIR"}
+    assert card.training["initialisation"] == "pre" and card.patterns["FLAIR"]
+    report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
+    assert report["loaded"] and report["new"]
+    assert (tmp_path / "fine" / "report" / "report.html").is_file()
+    again = finetune(phantoms, tmp_path / "again", model, small_finetune(train__steps=2), cache=cache)
+    assert read_package(again).card.structures == card.structures
+
+
+def test_same_seed_same_weights_other_seed_other_weights(phantoms, cache, tmp_path, small_pretrain):
+    states = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = pretrain(phantoms, tmp_path / name, small_pretrain(train__seed=seed, train__steps=2), cache=cache)
+        states.append(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_excluded_cases_are_never_read(phantoms, cache, tmp_path, small_pretrain, monkeypatch):
+    from emim.volumes import cache as volumes
+
+    built = []
+    real = volumes.build_cache
+    monkeypatch.setattr(volumes, "build_cache", lambda c, *a, **k: built.extend(c.cases) or real(c, *a, **k))
+    pretrain(phantoms, tmp_path / "run", small_pretrain(train__exclude=("sub-002",), train__steps=1), cache=cache)
+    assert built and "sub-002" not in {c.id for c in built}
+
+
+def test_labelled_fractions_are_nested(phantoms, cache, tmp_path, small_finetune):
+    chosen = []
+    for count in (1, 2):
+        config = small_finetune(labelled=count, train__steps=1, train__validation=("sub-001",))
+        finetune(phantoms, tmp_path / str(count), None, config, cache=cache)
+        chosen.append(set(json.loads((tmp_path / str(count) / "split.json").read_text())["training"]))
+    assert len(chosen[0]) == 1 and len(chosen[1]) == 2 and chosen[0] < chosen[1]
+
+
+def test_finetuning_refuses_what_cannot_work(phantoms, cache, tmp_path, small_finetune):
+    structures, overlapping = parse_structures(["lesion=9"])
+    wrong = override(small_finetune(), {})
+    wrong = from_dict(FinetuneConfig, {**to_dict(wrong), "structures": [to_dict(s) for s in structures]})
+    with pytest.raises(EmimError, match="None of the structures"):
+        finetune(phantoms, tmp_path / "run", None, wrong, cache=cache)
+    with pytest.raises(EmimError, match="no such run"):
+        finetune(phantoms, tmp_path / "run", tmp_path / "nothing", small_finetune(), cache=cache)
+    with pytest.raises(EmimError, match="labelled cases are there|labelled cannot be"):
+        finetune(phantoms, tmp_path / "run", None, small_finetune(labelled=99), cache=cache)
+    assert not (tmp_path / "run").exists()
