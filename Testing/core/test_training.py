@@ -379,7 +379,7 @@ def test_finetuning_refuses_what_cannot_work(phantoms, cache, tmp_path, small_fi
     structures, overlapping = parse_structures(["lesion=9"])
     wrong = override(small_finetune(), {})
     wrong = from_dict(FinetuneConfig, {**to_dict(wrong), "structures": [to_dict(s) for s in structures]})
-    with pytest.raises(EmimError, match="None of the structures"):
+    with pytest.raises(EmimError, match="No label map"):
         finetune(phantoms, tmp_path / "run", None, wrong, cache=cache)
     with pytest.raises(EmimError, match="no such run"):
         finetune(phantoms, tmp_path / "run", tmp_path / "nothing", small_finetune(), cache=cache)

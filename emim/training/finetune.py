@@ -74,9 +74,9 @@ def finetune(
         read_source(config.init)
     found = open_cohort(cohort, out, resume, events)
     if not resume:
-        config = _complete(config, found)
         _check(config)
         check_cohort(found, config)
+        config = _complete(config, found)
     with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
         used, split = check_cohort(found, run.config)
         write_json(run.path / "cohort.json", found.to_dict())
@@ -122,23 +122,19 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
 
 
 def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
-    """``config`` with the structures filled in from the labels."""
+    """``config`` with the structures filled in from the labels that may be looked at."""
+    usable = {c.id for c in exclude_subjects(found.cohort, config.train.exclude)[0].cases}
     values: set[int] = set()
     for row in found.rows:
-        values |= set(row.label_values or ())
+        if row.id in usable:
+            values |= set(row.label_values or ())
     if not config.structures:
         structures, overlapping = structures_of_values(values)
         config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
-    wanted = set().union(*(s.values for s in config.structures)) if config.structures else set()
-    if values and not wanted & values:
-        raise EmimError(
-            "None of the structures is in the labels.",
-            hint=f"The labels have the values {sorted(values - {0})}.",
-        )
     for structure in config.structures:
-        if values and not set(structure.values) & values:
+        if not set(structure.values) & values:
             raise EmimError(
-                f"The structure {structure.name!r} (values {list(structure.values)}) is in no label map.",
+                f"No label map has the structure {structure.name!r} (values {list(structure.values)}).",
                 hint=f"The labels have the values {sorted(values - {0})}.",
             )
     return config
@@ -210,7 +206,7 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         return loss_function(network(batch["input"], batch["present"]), batch["label"]), {}
 
     def validate(step: int) -> float | None:
-        if not validation:
+        if not validation or step == 0:  # an untrained decoder has nothing to show
             return None
         preview = run.report / "preview.npz"
         values = watch.measure(network, preview, step)

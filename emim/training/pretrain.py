@@ -127,7 +127,9 @@ def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool,
     if isinstance(cohort, Scan):
         return cohort
     recorded = Path(out) / "cohort.json"
-    if cohort is None and not (resume and recorded.is_file()):
+    if resume and not recorded.is_file():
+        raise EmimError("There is no run to resume.", out, "Start it without --resume.")
+    if cohort is None and not resume:
         raise EmimError("No cohort was given.", hint="Give the folder of the images, or a datalist.")
     return scan(cohort if cohort is not None else recorded, events=events)
 

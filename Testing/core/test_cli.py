@@ -1,0 +1,122 @@
+"""The command line: what it says and with which exit code, and that it starts at once."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from emim.cli import main
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "emim", *arguments], capture_output=True, text=True)
+
+
+def test_help_and_version_load_nothing_slow():
+    code = (
+        "import sys, emim\nfrom emim.cli import build_parser\nbuild_parser().format_help()\n"
+        "slow = {'torch', 'monai', 'SimpleITK', 'matplotlib', 'numpy', 'nibabel'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_api_mirrors_the_commands_without_loading_torch():
+    code = (
+        "import sys, emim\nfor name in emim.__all__: getattr(emim, name)\n"
+        "sys.exit('torch is loaded' if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scanning_loads_no_torch(phantoms):
+    code = (
+        f"import sys\nfrom emim.cli import main\ncode = main(['scan', {str(phantoms)!r}])\n"
+        "sys.exit('torch is loaded' if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sub-001" in done.stdout and "7 cases" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scan", "/no/such/folder"], "/no/such/folder"),
+        (["pretrain", "/no/such/folder", "--out", "RUN"], "/no/such/folder"),
+        (["pretrain", "COHORT", "--out", "RUN", "--mask", "stripes"], "hybrid"),
+        (["pretrain", "COHORT", "--out", "RUN", "--set", "train.stops=3"], "train.stops"),
+        (["pretrain", "COHORT", "--out", "RUN", "--device", "cuda:77"], "cuda"),
+        (["pretrain", "COHORT", "--out", "RUN", "--split", "/no/split.json"], "/no/split.json"),
+        (["pretrain", "--out", "RUN"], "No cohort"),
+        (["pretrain", "--out", "RUN", "--resume"], "resume"),
+        (["pretrain", "COHORT", "--out", "RUN", "--pattern", "T1"], "MODALITY=PATTERN"),
+        (["finetune", "COHORT", "--out", "RUN"], "--init"),
+        (["finetune", "COHORT", "--out", "RUN", "--init", "/no/run"], "/no/run"),
+        (["finetune", "COHORT", "--out", "RUN", "--init", "none", "--structure", "x=99"], "99"),
+        (["segment", "--model", "/no/model", "--input", "T1=/a.nii", "--output", "RUN.nii.gz"], "/no/model"),
+        (["segment", "--model", "COHORT", "--output", "RUN.nii.gz"], "--input"),
+        (["segment", "--model", "COHORT", "--input", "T1", "--output", "RUN.nii.gz"], "MODALITY=FILE"),
+        (["evaluate", "COHORT", "--predictions", "/no/folder"], "/no/folder"),
+        (["report", "/no/run"], "/no/run"),
+        (["info", "/no/model"], "/no/model"),
+        (["cache", "--cache", "COHORT", "--remove"], "not a cache"),
+        (["phantom", "--out", "COHORT"], "overwrite"),
+        (["demo", "--out", "COHORT"], "not a demo"),
+    ],
+)
+def test_bad_input_is_exit_code_2_says_where_and_leaves_nothing(arguments, said, phantoms, tmp_path, capsys):
+    place = {"COHORT": str(phantoms), "RUN": str(tmp_path / "run"), "RUN.nii.gz": str(tmp_path / "a.nii.gz")}
+    before = sorted(p.name for p in phantoms.rglob("*"))
+    assert main([place.get(a, a) for a in arguments]) == 2
+    message = capsys.readouterr().err
+    assert "error:" in message and said in message
+    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+    assert sorted(p.name for p in phantoms.rglob("*")) == before
+
+
+def test_errors_as_events():
+    done = run("scan", "/no/such/folder", "--json")
+    assert done.returncode == 2
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert event["type"] == "error" and event["what"] and event["where"] == "/no/such/folder"
+
+
+def test_the_chain_on_the_command_line(phantoms, cache, tmp_path, capsys):
+    """Each command, on a cohort whose folder has a space and an umlaut in its name."""
+    place = tmp_path / "Köln 1"
+    place.mkdir()
+    small = ["--cache", str(cache), "--set=network.filters=4", "--set=network.blocks=1,1,1",
+             "--set=train.crop=16", "--steps=3", "--device=cpu"]  # fmt: skip
+    assert main(["scan", str(phantoms), "--out", str(place / "scan")]) == 0
+    table = str(place / "scan" / "cohort.json")
+    assert main(["pretrain", table, "--out", str(place / "pre"), *small]) == 0
+    fine = ["finetune", table, "--structure=WT=1,2,3", "--structure=ET=3", *small]
+    assert main([*fine, "--init", str(place / "pre"), "--out", str(place / "fine")]) == 0
+    assert "Weights from" in capsys.readouterr().err
+    assert main([*fine, "--init", "none", "--plan", str(place / "pre"), "--out", str(place / "scratch")]) == 0
+    assert "Weights from" not in capsys.readouterr().err
+    case = phantoms / "sub-001"
+    inputs = [f"--input={m}={case}/sub-001_{m}.nii.gz" for m in ("FLAIR", "T1", "T1ce")]  # T2 is missing
+    segment = ["segment", "--model", str(place / "fine"), *inputs]
+    assert main([*segment, "--output", str(place / "seg.nii.gz")]) == 0
+    assert main([*segment, "--output", str(place / "seg.nii.gz")]) == 2, "never overwritten"
+    assert main([*segment, "--output", str(place / "two.seg.nrrd"), "--probabilities"]) == 0
+    for name in ("seg.nii.gz", "seg_volumes.csv", "seg_overlay.png", "two.seg.nrrd"):
+        assert (place / name).stat().st_size, name
+    folder = str(place / "all")
+    cases = "--cases=sub-001,sub-002"
+    assert main(["segment", "--model", str(place / "fine"), "--cohort", table, cases, "--output", folder]) == 0
+    evaluate = ["evaluate", table, "--predictions", folder, "--model", str(place / "fine"), cases]
+    assert main([*evaluate, "--output", str(place / "scores.json")]) == 0
+    assert "WT" in capsys.readouterr().out
+    scores = json.loads((place / "scores.json").read_text())
+    assert len(scores["cases"]) == 2 and 0 <= scores["mean_dice"] <= 1
+    assert main(["report", str(place / "pre")]) == 0
+    assert main(["info", str(place / "fine")]) == 0
+    assert '"T1ce"' in capsys.readouterr().out
+    assert main(["cache", "--cache", str(cache)]) == 0
+    assert "cases" in capsys.readouterr().out
