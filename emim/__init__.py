@@ -22,6 +22,8 @@ _API = {
     "read_package": "emim.package.bundle",
     "PretrainConfig": "emim.config",
     "FinetuneConfig": "emim.config",
+    "with_preset": "emim.config",
+    "override": "emim.config",
     "EmimError": "emim.errors",
     "Cancelled": "emim.errors",
     "Events": "emim.events",

@@ -109,7 +109,9 @@ def test_the_chain_on_the_command_line(phantoms, cache, tmp_path, capsys):
         assert (place / name).stat().st_size, name
     folder = str(place / "all")
     cases = "--cases=sub-001,sub-002"
-    assert main(["segment", "--model", str(place / "fine"), "--cohort", table, cases, "--output", folder]) == 0
+    assert (
+        main(["segment", "--model", str(place / "fine"), "--cohort", table, cases, "--output", folder]) == 0
+    )
     evaluate = ["evaluate", table, "--predictions", folder, "--model", str(place / "fine"), cases]
     assert main([*evaluate, "--output", str(place / "scores.json")]) == 0
     assert "WT" in capsys.readouterr().out

@@ -273,7 +273,9 @@ def test_transfer_takes_encoder_tokens_and_coarse_decoder():
     for a, b in zip(source.encode(x, nothing), ours, strict=True):
         assert torch.allclose(a, b)
     assert target.tokens.value.tolist() == [1, 2]
-    assert any("up_layers.0" in n for n in report.loaded) and not any("up_layers.2" in n for n in report.loaded)
+    assert any("up_layers.0" in n for n in report.loaded) and not any(
+        "up_layers.2" in n for n in report.loaded
+    )
     assert {n.split(".")[0] for n, _ in report.left_out} == {"head", "fine_head"}
     everything = {*report.loaded, *report.new}
     assert everything == set(target.state_dict())
@@ -350,7 +352,9 @@ def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, sma
 def test_same_seed_same_weights_other_seed_other_weights(phantoms, cache, tmp_path, small_pretrain):
     states = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run = pretrain(phantoms, tmp_path / name, small_pretrain(train__seed=seed, train__steps=2), cache=cache)
+        run = pretrain(
+            phantoms, tmp_path / name, small_pretrain(train__seed=seed, train__steps=2), cache=cache
+        )
         states.append(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"])
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
@@ -362,7 +366,9 @@ def test_excluded_cases_are_never_read(phantoms, cache, tmp_path, small_pretrain
     built = []
     real = volumes.build_cache
     monkeypatch.setattr(volumes, "build_cache", lambda c, *a, **k: built.extend(c.cases) or real(c, *a, **k))
-    pretrain(phantoms, tmp_path / "run", small_pretrain(train__exclude=("sub-002",), train__steps=1), cache=cache)
+    pretrain(
+        phantoms, tmp_path / "run", small_pretrain(train__exclude=("sub-002",), train__steps=1), cache=cache
+    )
     assert built and "sub-002" not in {c.id for c in built}
 
 

@@ -11,7 +11,7 @@ from emim.report.markup import moment, section, text
 from emim.report.pretrain_sections import pretrain_sections
 from emim.report.record import RunRecord, read_run
 from emim.report.style import CSS
-from emim.run import write_atomically
+from emim.run import RunFolder, write_atomically
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -91,3 +91,12 @@ def _subtitle(run: RunRecord) -> str:
         "waiting": "not started",
     }[run.state]
     return f"{state[0].upper()}{state[1:]} · {when}"
+
+
+def update_report(run: RunFolder) -> Path | None:
+    """Write the report of a run in progress; a picture that cannot be drawn must not cost the training."""
+    try:
+        return write_report(run.path)
+    except Exception as error:
+        run.events.warning(f"The report could not be written: {error!r}.", run.path)
+        return None

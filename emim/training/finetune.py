@@ -16,8 +16,9 @@ from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.package.model import ModelCard
+from emim.report.page import update_report
 from emim.run import RunFolder, environment, write_json
-from emim.training.pretrain import check_reference, check_training, open_cohort, update_report
+from emim.training.preflight import check_reference, check_training, open_cohort
 from emim.training.source import read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
 from emim.training.structures import structures_of_values

@@ -9,75 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from emim.cohort.case import Cohort
-from emim.cohort.scan import Scan, scan
-from emim.config import PreprocessConfig, PretrainConfig
-from emim.errors import Cancelled, EmimError
+from emim.cohort.scan import Scan
+from emim.config import PretrainConfig
+from emim.errors import Cancelled
 from emim.events import Events
-from emim.masking.patterns import PATTERNS
 from emim.objectives.verdict import judge
+from emim.report.page import update_report
 from emim.run import RunFolder, write_json
+from emim.training.preflight import check_pretraining, check_reference, open_cohort
 from emim.training.split import Split, split_by_subject
 
 REPORT_EVERY = 60.0  # seconds between reports of a running run
-
-
-def check_settings(config: PretrainConfig) -> None:
-    """Refuse settings that cannot work together, before any long work.
-
-    Raises:
-        EmimError: naming the setting and what it may be.
-    """
-    from emim.objectives.reconstruction import LOSSES
-    from emim.objectives.regulariser import REGULARISERS
-
-    mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
-
-    def refuse(setting: str, value: Any, rule: str) -> None:
-        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
-
-    for setting, value, known in (
-        ("mask.pattern", mask.pattern, tuple(PATTERNS)),
-        ("regulariser.name", regulariser.name, REGULARISERS),
-        ("loss", config.loss, LOSSES),
-    ):
-        if value not in known:
-            refuse(setting, value, f"Choose one of: {', '.join(known)}.")
-    if not 0 < mask.ratio < 1:
-        refuse("mask.ratio", mask.ratio, "It is a share between 0 and 1.")
-    if not 0 <= mask.position_share <= 1:
-        refuse("mask.position_share", mask.position_share, "It is a share from 0 to 1.")
-    if mask.max_dropped < 0:
-        refuse("mask.max_dropped", mask.max_dropped, "It is a number of modalities.")
-    if len(network.blocks) < 3 or min(network.blocks) < 1 or network.filters < 1:
-        refuse("network.blocks", network.blocks, "At least three levels of at least one block each.")
-    check_training(config)
-    if mask.unit < 1 or train.crop % mask.unit or train.crop // mask.unit < 2:
-        refuse("mask.unit", mask.unit, f"train.crop ({train.crop}) must hold it twice or more, exactly.")
-    if any(not 0 <= level < len(network.blocks) for level in regulariser.levels or ()):
-        refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {len(network.blocks) - 1}.")
-    if regulariser.cells < 1 or regulariser.width < 2 or regulariser.weight < 0:
-        refuse("regulariser", regulariser, "cells and width are positive, weight is not negative.")
-
-
-def check_training(config: Any) -> None:
-    """The rules that pre-training and fine-tuning share; see :func:`check_settings`."""
-    train, network = config.train, config.network
-
-    def refuse(setting: str, value: Any, rule: str) -> None:
-        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
-
-    for name in ("steps", "batch", "crop"):
-        if getattr(train, name) < 1:
-            refuse(f"train.{name}", getattr(train, name), "It is a positive number.")
-    if train.validate_every is not None and train.validate_every < 1:
-        refuse("train.validate_every", train.validate_every, "It is a positive number of steps.")
-    for name in ("learning_rate", "grad_clip"):
-        if getattr(train, name) <= 0:
-            refuse(f"train.{name}", getattr(train, name), "It is positive.")
-    if train.crop % network.divisor or train.crop // network.divisor < 2:
-        refuse("train.crop", train.crop, f"A multiple of {network.divisor}, at least {2 * network.divisor}.")
-    if config.preprocess.spacing is not None and min(config.preprocess.spacing) <= 0:
-        refuse("preprocess.spacing", config.preprocess.spacing, "Three positive numbers, in mm.")
 
 
 def pretrain(
@@ -110,7 +52,7 @@ def pretrain(
     events = events or Events()
     config = config or PretrainConfig()
     if not resume:
-        check_settings(config)
+        check_pretraining(config)
     found = open_cohort(cohort, out, resume, events)
     if not resume:
         check_cohort(found, config)
@@ -122,18 +64,6 @@ def pretrain(
         return _train(run, cohort, split, cache)
 
 
-def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events) -> Scan:
-    """Scan ``cohort``, or read the one a resumed run in ``out`` began with."""
-    if isinstance(cohort, Scan):
-        return cohort
-    recorded = Path(out) / "cohort.json"
-    if resume and not recorded.is_file():
-        raise EmimError("There is no run to resume.", out, "Start it without --resume.")
-    if cohort is None and not resume:
-        raise EmimError("No cohort was given.", hint="Give the folder of the images, or a datalist.")
-    return scan(cohort if cohort is not None else recorded, events=events)
-
-
 def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
     """The cohort with the chosen modalities, and its split.
 
@@ -143,15 +73,6 @@ def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
     cohort = found.cohort.with_modalities(config.modalities or found.cohort.modalities)
     check_reference(cohort, config.preprocess)
     return cohort, split_by_subject(cohort, config.train)
-
-
-def check_reference(cohort: Cohort, preprocess: PreprocessConfig) -> None:
-    """Refuse a reference modality that the cohort does not have."""
-    if preprocess.reference is not None and preprocess.reference not in cohort.modalities:
-        raise EmimError(
-            f"Setting preprocess.reference cannot be {preprocess.reference!r}.",
-            hint=f"The cohort has {', '.join(cohort.modalities)}.",
-        )
 
 
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
@@ -266,14 +187,3 @@ def _write_verdict(run: RunFolder, history: dict[int, dict[str, Any]], lines: di
     verdict = judge([history[s] for s in steps if s > 0], lines, progress)
     write_json(run.report / "verdict.json", verdict.to_dict())
     return verdict
-
-
-def update_report(run: RunFolder) -> Path | None:
-    """Write the report; a picture that cannot be drawn must not cost the training."""
-    from emim.report.page import write_report
-
-    try:
-        return write_report(run.path)
-    except Exception as error:  # see above
-        run.events.warning(f"The report could not be written: {error!r}.", run.path)
-        return None

@@ -1,0 +1,93 @@
+"""What is refused before a run begins: settings that cannot work, a cohort that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emim.cohort.case import Cohort
+from emim.cohort.scan import Scan, scan
+from emim.config import PreprocessConfig, PretrainConfig
+from emim.errors import EmimError
+from emim.events import Events
+from emim.masking.patterns import PATTERNS
+
+
+def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events) -> Scan:
+    """Scan ``cohort``, or read the one a resumed run in ``out`` began with."""
+    if isinstance(cohort, Scan):
+        return cohort
+    recorded = Path(out) / "cohort.json"
+    if resume and not recorded.is_file():
+        raise EmimError("There is no run to resume.", out, "Start it without --resume.")
+    if cohort is None and not resume:
+        raise EmimError("No cohort was given.", hint="Give the folder of the images, or a datalist.")
+    return scan(cohort if cohort is not None else recorded, events=events)
+
+
+def check_reference(cohort: Cohort, preprocess: PreprocessConfig) -> None:
+    """Refuse a reference modality that the cohort does not have."""
+    if preprocess.reference is not None and preprocess.reference not in cohort.modalities:
+        raise EmimError(
+            f"Setting preprocess.reference cannot be {preprocess.reference!r}.",
+            hint=f"The cohort has {', '.join(cohort.modalities)}.",
+        )
+
+
+def check_pretraining(config: PretrainConfig) -> None:
+    """Refuse settings that cannot work together, before any long work.
+
+    Raises:
+        EmimError: naming the setting and what it may be.
+    """
+    from emim.objectives.reconstruction import LOSSES
+    from emim.objectives.regulariser import REGULARISERS
+
+    mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
+
+    def refuse(setting: str, value: Any, rule: str) -> None:
+        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
+
+    for setting, value, known in (
+        ("mask.pattern", mask.pattern, tuple(PATTERNS)),
+        ("regulariser.name", regulariser.name, REGULARISERS),
+        ("loss", config.loss, LOSSES),
+    ):
+        if value not in known:
+            refuse(setting, value, f"Choose one of: {', '.join(known)}.")
+    if not 0 < mask.ratio < 1:
+        refuse("mask.ratio", mask.ratio, "It is a share between 0 and 1.")
+    if not 0 <= mask.position_share <= 1:
+        refuse("mask.position_share", mask.position_share, "It is a share from 0 to 1.")
+    if mask.max_dropped < 0:
+        refuse("mask.max_dropped", mask.max_dropped, "It is a number of modalities.")
+    if len(network.blocks) < 3 or min(network.blocks) < 1 or network.filters < 1:
+        refuse("network.blocks", network.blocks, "At least three levels of at least one block each.")
+    check_training(config)
+    if mask.unit < 1 or train.crop % mask.unit or train.crop // mask.unit < 2:
+        refuse("mask.unit", mask.unit, f"train.crop ({train.crop}) must hold it twice or more, exactly.")
+    if any(not 0 <= level < len(network.blocks) for level in regulariser.levels or ()):
+        refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {len(network.blocks) - 1}.")
+    if regulariser.cells < 1 or regulariser.width < 2 or regulariser.weight < 0:
+        refuse("regulariser", regulariser, "cells and width are positive, weight is not negative.")
+
+
+def check_training(config: Any) -> None:
+    """The rules that pre-training and fine-tuning share; see :func:`check_pretraining`."""
+    train, network = config.train, config.network
+
+    def refuse(setting: str, value: Any, rule: str) -> None:
+        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
+
+    for name in ("steps", "batch", "crop"):
+        if getattr(train, name) < 1:
+            refuse(f"train.{name}", getattr(train, name), "It is a positive number.")
+    if train.validate_every is not None and train.validate_every < 1:
+        refuse("train.validate_every", train.validate_every, "It is a positive number of steps.")
+    for name in ("learning_rate", "grad_clip"):
+        if getattr(train, name) <= 0:
+            refuse(f"train.{name}", getattr(train, name), "It is positive.")
+    if train.crop % network.divisor or train.crop // network.divisor < 2:
+        refuse("train.crop", train.crop, f"A multiple of {network.divisor}, at least {2 * network.divisor}.")
+    if config.preprocess.spacing is not None and min(config.preprocess.spacing) <= 0:
+        refuse("preprocess.spacing", config.preprocess.spacing, "Three positive numbers, in mm.")
