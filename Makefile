@@ -13,7 +13,7 @@ setup:
 	@tools/setup-venv.sh
 
 demo: setup
-	$(python) -m emim demo --out demo $(if $(COHORT),--cohort "$(COHORT)")
+	$(python) -m emim demo --out demo --overwrite $(if $(COHORT),--cohort "$(COHORT)")
 
 test: lint
 	$(python) -m pytest

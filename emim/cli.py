@@ -267,7 +267,8 @@ def _settings(
 ) -> Any:
     """Defaults, then the preset, then ``then``, then every option that was given."""
     if options.resume:
-        return config
+        _refuse_with_resume(options)
+        return override(config, {"train.device": options.device or "auto"})
     preset = options.preset
     if preset is None:
         from emim.training.device import choose_device
@@ -294,6 +295,20 @@ def _settings(
             raise EmimError(f"{text!r} is not a setting.", hint="Write --set SETTING=VALUE.")
         given[name] = value
     return override(config, {name: value for name, value in given.items() if value is not None})
+
+
+def _refuse_with_resume(options: argparse.Namespace) -> None:
+    """A resumed run goes on with its own settings; to be given others and ignore them would mislead."""
+    names = ("preset", "steps", "seed", "modalities", "spacing", "split", "settings", "mask", "mask_ratio",
+             "regulariser", "init", "plan", "structure", "labelled")  # fmt: skip
+    for name in names:
+        if getattr(options, name, None):
+            option = "--set" if name == "settings" else "--" + name.replace("_", "-")
+            raise EmimError(
+                f"{option} cannot be given with --resume: the run goes on with its own settings.",
+                options.out,
+                "Leave it out, or start another run. (--device may be given.)",
+            )
 
 
 # ---- using models -------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ class TrainConfig:
             steps) and cosine decay; the gradient's norm is clipped.
         validate_every: steps between validations; None: twenty times a run.
         checkpoint_every: seconds between checkpoints.
+        mirror: mirror left and right at random; not for structures that differ only by their side.
         seed: fixes every random choice.
         device: auto, cpu, cuda, cuda:1, mps …
         workers: processes that load crops; None: chosen from the machine.
@@ -124,6 +125,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     validate_every: int | None = None
     checkpoint_every: float = 120.0
+    mirror: bool = True
     seed: int = 0
     device: str = "auto"
     workers: int | None = None

@@ -123,7 +123,11 @@ class Events:
                 self.stream.flush()
             else:
                 self._show(kind, event)
-        except (BrokenPipeError, ValueError):  # nobody reads any more; the run itself goes on
+        except BrokenPipeError:  # nobody reads any more; the run itself goes on
+            self.stream = None
+        except ValueError:
+            if not self.stream.closed:
+                raise
             self.stream = None
 
     def _show(self, kind: str, event: dict[str, Any]) -> None:
@@ -168,4 +172,7 @@ class Events:
 
 def to_terminal(json_lines: bool = False) -> Events:
     """Events for the command line: JSON lines to standard output, or text to standard error."""
-    return Events(json_lines, sys.stdout if json_lines else sys.stderr)
+    stream = sys.stdout if json_lines else sys.stderr
+    if hasattr(stream, "reconfigure"):  # a pipe on Windows has a code page that lacks most names
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return Events(json_lines, stream)

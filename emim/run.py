@@ -1,17 +1,19 @@
 """The run folder: one folder holds everything about one training run.
 
-=================== ==========================================================================
-``config.json``      every setting (:mod:`emim.config`), ``version`` and ``command``
-``environment.json`` versions and machine
-``cohort.json``      the cohort and what was found wrong with it
-``split.json``       ids for ``training`` and ``validation``, and those ``excluded``
-``events.jsonl``     events (:mod:`emim.events`)
-``log.txt``          the traceback of an unexpected failure
-``checkpoints/``     ``last.pt`` and, for fine-tuning, ``best.pt``
-``report/``          ``report.html``, pictures, verdict
-``model/``           the model package, when fine-tuning has ended
-``cancel``           put here by anyone who wants the run to stop at its next step
-=================== ==========================================================================
+======================= ======================================================================
+``config.json``         every setting (:mod:`emim.config`), ``version`` and ``command``
+``environment.json``    versions and machine
+``cohort.json``         the cohort and what was found wrong with it
+``split.json``          ids for ``training`` and ``validation``, and those ``excluded``
+``collapse_lines.json`` of the training cohort (pre-training)
+``transfer.json``       what became of the initial weights (fine-tuning)
+``events.jsonl``        events (:mod:`emim.events`)
+``log.txt``             the traceback of an unexpected failure
+``checkpoints/``        ``last.pt`` and, for fine-tuning, ``best.pt``
+``report/``             ``report.html``, pictures, verdict
+``model/``              the model package, when fine-tuning has ended
+``cancel``              put here by anyone who wants the run to stop at its next step
+======================= ======================================================================
 """
 
 from __future__ import annotations
@@ -44,6 +46,23 @@ def write_atomically(file: Path, content: bytes) -> None:
         f.flush()
         os.fsync(f.fileno())
     os.replace(part, file)
+
+
+CONTENT = (
+    "config.json",
+    "environment.json",
+    "cohort.json",
+    "split.json",
+    "collapse_lines.json",
+    "transfer.json",
+    "events.jsonl",
+    "log.txt",
+    "checkpoints",
+    "report",
+    "model",
+    "cancel",
+)
+COMMANDS = ("pretrain", "finetune")
 
 
 class RunFolder:
@@ -157,8 +176,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise EmimError("The run folder is a file.", self.path, "Choose another --out.")
         content = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
-        is_run = "config.json" in content or set(content) <= {".lock"}
-        if content and overwrite and not is_run:
+        if content and overwrite and not (set(content) <= {".lock"} or _is_run(self.path)):
             raise EmimError(
                 "The folder is not a run folder, so it is not overwritten.",
                 self.path,
@@ -172,13 +190,22 @@ class RunFolder:
             )
 
     def _empty(self) -> None:
-        for entry in self.path.iterdir():
-            if entry.name == ".lock":
+        """Remove what a run leaves; whatever else somebody put there stays."""
+        for name in CONTENT:
+            entry = self.path / name
+            if not entry.exists():
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return json.loads((path / "config.json").read_text(encoding="utf-8"))["command"] in COMMANDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_config(path: str | Path, command: str, kind: type) -> Any:

@@ -33,7 +33,12 @@ def main() -> None:
     p.add_argument("--labelled", type=int, nargs="+", default=[6, 3], help="numbers of labelled cases")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--structure", nargs="+", default=list(PHANTOMS.structures))
-    p.add_argument("--settings", nargs="*", default=list(PHANTOMS.finetuning), help="for emim finetune")
+    p.add_argument(
+        "--settings",
+        nargs=argparse.REMAINDER,
+        default=list(PHANTOMS.finetuning),
+        help="the rest goes to emim finetune",
+    )
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, one thread each")
     o = p.parse_args()
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-labels-")).absolute()

@@ -28,7 +28,7 @@ def validation(loss, variance, ranks=(0.6, 0.5)):
         (validation(0.69, 0.3), "undecided", "not clearly below"),
         (validation(1.5, 0.001), "undecided", "above every collapse line"),
         (validation(None, 0.3), "undecided", "no validation loss"),
-        (validation(0.5, None), "healthy", "Too few subjects"),
+        (validation(0.5, None), "undecided", "Too few subjects"),
     ],
 )
 def test_verdicts(values, state, word):

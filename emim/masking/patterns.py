@@ -6,7 +6,8 @@ A crop is divided into N cubic mask units. A pattern gives every (modality, unit
 The hybrid mask pattern (HMP) of E-MIM (arXiv 2407.10377) concatenates the three masking steps; order,
 ratios and mask unit are not published, so those here are this project's. A total target ratio is
 split: with d of M modalities dropped, the share q = (ratio - d/M) / (1 - d/M) of the units of the
-others is to be hidden; ``position_share`` of q by position, the rest by patch.
+others is to be hidden; ``position_share`` of q by position, the rest by patch. With ``max_dropped`` above
+1 some samples are hidden by dropped modalities alone.
 
 To add a pattern, write a function like those below and name it in :data:`PATTERNS`.
 """
@@ -31,8 +32,10 @@ def hybrid(rng: np.random.Generator, modalities: int, units: int, config: MaskCo
     kinds = _drop_modalities(rng, modalities, units, config)
     dropped = (kinds[:, 0] == MODAL).sum()
     to_hide = (config.ratio - dropped / modalities) / (1 - dropped / modalities)
-    _hide_positions(rng, kinds, math.ceil(config.position_share * to_hide * units))
-    _hide_patches(rng, kinds, math.ceil((1 - config.position_share) * to_hide * units))
+    total = _count(to_hide, units)
+    positions = min(total, _count(config.position_share * to_hide, units))
+    _hide_positions(rng, kinds, positions)
+    _hide_patches(rng, kinds, total - positions)
     return kinds
 
 
@@ -44,14 +47,14 @@ def modal(rng: np.random.Generator, modalities: int, units: int, config: MaskCon
 def position(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
     """The same positions in every modality: plain masked image modelling, also named "random"."""
     kinds = np.zeros((modalities, units), np.int8)
-    _hide_positions(rng, kinds, math.ceil(config.ratio * units))
+    _hide_positions(rng, kinds, _count(config.ratio, units))
     return kinds
 
 
 def patch(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
     """Positions drawn for each modality independently."""
     kinds = np.zeros((modalities, units), np.int8)
-    _hide_patches(rng, kinds, math.ceil(config.ratio * units))
+    _hide_patches(rng, kinds, _count(config.ratio, units))
     return kinds
 
 
@@ -86,6 +89,11 @@ def draw_mask(config: MaskConfig, present: np.ndarray, units: int, rng: np.rando
     kinds = np.zeros((len(present), units), np.int8)
     kinds[present] = PATTERNS[config.pattern](rng, int(present.sum()), units, config)
     return kinds
+
+
+def _count(share: float, units: int) -> int:
+    """Units that make up ``share``, rounded up as in the definition, but not by a rounding error."""
+    return math.ceil(share * units - 1e-9)
 
 
 def _drop_modalities(rng, modalities, units, config, limit=None) -> np.ndarray:

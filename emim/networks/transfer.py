@@ -55,6 +55,7 @@ def transfer(
     source_modalities: Sequence[str],
     target_modalities: Sequence[str],
     name: str,
+    same_structures: bool = False,
 ) -> TransferReport:
     """Load ``source`` into ``target`` (a :class:`~emim.networks.segmenter.Segmenter`) in place.
 
@@ -64,6 +65,7 @@ def transfer(
     Args:
         source: state of a MaskedAutoencoder or a Segmenter.
         name: of the source, for the report.
+        same_structures: the output layer means the same in both, so it is taken too.
 
     Raises:
         EmimError: when a tensor that must fit has another shape, when no modality is shared, or when
@@ -87,7 +89,7 @@ def transfer(
             report.adapted.append(
                 (key, f"modalities {list(source_modalities)} arranged as {list(target_modalities)}")
             )
-        elif ".head." in key and value.shape != state[key].shape:
+        elif ".head." in key and not same_structures:
             report.left_out.append((key, "made for other structures"))
         elif value.shape != state[key].shape:
             raise EmimError(

@@ -26,7 +26,8 @@ def barlow_loss(a: torch.Tensor, b: torch.Tensor, off_diagonal: float = LAMBDA) 
     Returns:
         Scalar; 0 when there are fewer than two observations.
     """
-    a, b = a.double(), b.double()
+    if a.device.type != "mps":  # which has no float64
+        a, b = a.double(), b.double()
     stacked = torch.stack([a, b])
     count = _sum_over_ranks(torch.tensor(float(len(a)), dtype=a.dtype, device=a.device))
     if count < 2:

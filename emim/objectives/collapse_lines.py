@@ -6,9 +6,9 @@ For the masked foreground voxels of a cohort, an output that is the same for eve
 * one unit shared by positions, modalities: L_b = E_i |x_i - mean unit|² / voxels per unit
 * one template per position and modality:   L_c = E_{position, modality} Var_subjects[x]
 
-and L_c <= L_b <= L_a; L_c counts the voxels that at least two subjects have. ``L_c_unseen`` is what the
-best template of n subjects costs on further subjects, estimated by the factor (n+1)/(n-1) at each
-voxel: 1/(1-1/n) for the variance's bias and (1+1/n) for the template's own error.
+L_c counts the voxels that at least two subjects have. It is measured on the subjects the template is
+the mean of, so it is too low for others; ``L_c_unseen`` corrects each voxel's variance by n/(n-1): what
+even a perfect template costs on subjects it was not made from.
 
 A validation loss that settles on a line means complete collapse (arXiv 2407.10377); the lines
 themselves are this project's derivation.
@@ -21,6 +21,8 @@ from collections.abc import Iterable
 import torch
 
 from emim.masking.units import to_units
+
+LINES = ("L_a", "L_b", "L_c", "L_c_unseen")
 
 
 def collapse_lines(samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: int) -> dict[str, float]:
@@ -35,18 +37,18 @@ def collapse_lines(samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: i
     Returns:
         ``L_a``, ``L_b``, ``L_c``, ``L_c_unseen``; NaN where there is nothing to compute.
     """
-    weight = first = second = count = None
-    for target, w in samples:
-        x = to_units(target.double(), unit)
-        w = to_units(w.double(), unit)
-        if weight is None:
-            weight, first, second, count = (torch.zeros_like(x) for _ in range(4))
-        weight += w
-        first += w * x
-        second += w * x.square()
-        count += w > 0
-    if weight is None or weight.sum() == 0:
-        return dict.fromkeys(("L_a", "L_b", "L_c", "L_c_unseen"), float("nan"))
+    sums: list[torch.Tensor] = []
+    for target, weight in samples:
+        x, w = target.double(), weight.double()
+        if not sums:
+            sums = [torch.zeros_like(x) for _ in range(4)]
+        sums[0] += w
+        sums[1] += w * x
+        sums[2] += w * x.square()
+        sums[3] += w > 0
+    if not sums or sums[0].sum() == 0:
+        return dict.fromkeys(LINES, float("nan"))
+    weight, first, second, count = (to_units(s, unit) for s in sums)
 
     def spread(dims: tuple[int, ...]) -> torch.Tensor:
         """Weighted squared distance to the weighted mean over ``dims``, summed over these."""
@@ -56,12 +58,11 @@ def collapse_lines(samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: i
     everything = weight.sum()
     template = second - first.square() / weight.clamp(min=1e-12)
     several = count > 1
-    factor = (count + 1) / (count - 1).clamp(min=1)
-    unseen = (template * factor)[several].sum() / weight[several].sum()
-    lines = {
-        "L_a": spread((0, 1, 2)) / everything,
-        "L_b": spread((0, 1)).sum() / everything,
-        "L_c": template[several].sum() / weight[several].sum(),
-        "L_c_unseen": unseen,
-    }
-    return {name: float(value) for name, value in lines.items()}
+    unbiased = template * count / (count - 1).clamp(min=1)
+    lines = (
+        spread((0, 1, 2)) / everything,
+        spread((0, 1)).sum() / everything,
+        template[several].sum() / weight[several].sum(),
+        unbiased[several].sum() / weight[several].sum(),
+    )
+    return {name: float(value) for name, value in zip(LINES, lines, strict=True)}

@@ -20,6 +20,12 @@ def effective_rank(features: torch.Tensor) -> float:
     return float(torch.exp(-(p * p.log()).sum()))
 
 
+def rank_ratio(rank: float, shape: tuple[int, int]) -> float:
+    """``rank`` of an (n, C) matrix between the least, 1 (ratio 0), and the attainable, min(C, n - 1)."""
+    attainable = min(shape[1], shape[0] - 1)
+    return max(0.0, rank - 1) / (attainable - 1) if attainable > 1 else 1.0
+
+
 def uniformity(features: torch.Tensor) -> float:
     """Mean squared cosine between different rows of the centred (n, C) matrix; 1: all on one line."""
     x = features.double()

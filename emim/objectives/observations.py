@@ -9,6 +9,9 @@ import torch.nn.functional as F
 def cell_observations(features: torch.Tensor, foreground: torch.Tensor, cells: int) -> torch.Tensor:
     """Average features over a coarse grid; keep the cells that hold foreground.
 
+    A cell holds it when its share of foreground is at least half of the largest share in the batch, so
+    a thin stack of slices, which fills no cell, has observations too.
+
     Air looks the same in every sample and view: as an observation it would only flatter the
     correlation between them.
 
@@ -23,4 +26,4 @@ def cell_observations(features: torch.Tensor, foreground: torch.Tensor, cells: i
     side = min(cells, *features.shape[-3:])
     pooled = F.adaptive_avg_pool3d(features.float(), side)
     share = F.adaptive_avg_pool3d(foreground.float(), side)[:, 0]
-    return pooled.movedim(1, -1)[share > 0.25]
+    return pooled.movedim(1, -1)[(share > 0) & (share >= share.max() / 2)]

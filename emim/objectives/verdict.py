@@ -13,7 +13,7 @@ CONSTANT_OUTPUT = 0.02
 ON_LINE = 1.1
 # Healthy means clearly below the template line.
 CLEARLY_BELOW = 0.95
-# Effective rank over the attainable rank under which a level counts as collapsed.
+# Share of the attainable effective rank (beyond 1) under which a level counts as collapsed.
 LOW_RANK = 0.1
 
 LINE_NAMES = {
@@ -48,6 +48,7 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
     """
     if not validations or progress < 0.2:
         return Verdict("undecided", ("Too early to tell: the run has only begun.",))
+    lines = {name: value for name, value in lines.items() if value is not None and math.isfinite(value)}
     recent = validations[-max(1, min(3, len(validations) // 5)) :]
     loss = _mean(v.get("reconstruction") for v in recent)
     variance = _mean(v.get("output_variance") for v in recent)
@@ -87,7 +88,7 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
         if math.isfinite(variance)
         else "Too few subjects to measure the output's variance."
     )
-    if ratio < CLEARLY_BELOW:
+    if ratio < CLEARLY_BELOW and math.isfinite(variance):
         return Verdict(
             "healthy",
             (
@@ -96,6 +97,8 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
                 "Features use their dimensions at every level.",
             ),
         )
+    if ratio < CLEARLY_BELOW:
+        return Verdict("undecided", (compared, depends), ("Give more subjects.",))
     return Verdict(
         "undecided",
         (compared + " That is not clearly below it yet.", depends),

@@ -6,6 +6,8 @@ only, so the reconstruction target stays the measured volume.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -48,12 +50,12 @@ class Augmentation:
         return sample
 
 
-def for_pretraining() -> Augmentation:
+def for_pretraining(mirror: bool = True) -> Augmentation:
     """Left-right mirroring and slight changes of contrast: masking is the real augmentation."""
     keys = ("input", "target", "foreground")
     return Augmentation(
         keys,
-        Compose([RandFlipd(keys, prob=0.5, spatial_axis=LEFT_RIGHT)]),
+        Compose([_mirror(keys, mirror)]),
         Compose(
             [
                 RandScaleIntensity(0.1, prob=0.5, channel_wise=True),
@@ -63,18 +65,27 @@ def for_pretraining() -> Augmentation:
     )
 
 
-def for_finetuning() -> Augmentation:
-    """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI."""
+def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
+    """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI.
+
+    Args:
+        spacing: mm along X, Y, Z. With thick slices only the plane of the slices is rotated, since a
+            rotation out of it would shear the anatomy.
+        mirror: mirror left and right.
+    """
     keys = ("input", "label")
+    across = np.argsort(spacing[::-1])  # array axes, thinnest voxels first
+    thick = spacing[::-1][across[2]] > 2 * spacing[::-1][across[1]]
+    rotation = [0.3 if not thick or axis == across[2] else 0.0 for axis in range(3)]
     return Augmentation(
         keys,
         Compose(
             [
-                RandFlipd(keys, prob=0.5, spatial_axis=LEFT_RIGHT),
+                _mirror(keys, mirror),
                 RandAffined(
                     keys,
                     prob=0.3,
-                    rotate_range=(0.3, 0.3, 0.3),
+                    rotate_range=rotation,
                     scale_range=(0.15, 0.15, 0.15),
                     mode=("bilinear", "nearest"),
                     padding_mode="zeros",
@@ -91,6 +102,10 @@ def for_finetuning() -> Augmentation:
             ]
         ),
     )
+
+
+def _mirror(keys: tuple[str, ...], wanted: bool) -> RandFlipd:
+    return RandFlipd(keys, prob=0.5 if wanted else 0.0, spatial_axis=LEFT_RIGHT)
 
 
 def _plain(x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: auto, cpu, cuda, cuda:1, mps …; auto takes the fastest there is.
+    """The device called ``name``: auto, cpu, cuda, cuda:1, mps …; auto takes a CUDA GPU, else
+    the CPU: Apple's mps lacks operations that training needs, so it is used only when asked for.
 
     Raises:
         EmimError: when this machine, or the installed torch, has no such device.
@@ -19,9 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     import torch
 
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:

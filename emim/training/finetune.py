@@ -18,7 +18,14 @@ from emim.events import Events
 from emim.package.model import ModelCard
 from emim.report.page import update_report
 from emim.run import RunFolder, environment, write_json
-from emim.training.preflight import check_reference, check_training, open_cohort
+from emim.training.preflight import (
+    check_reference,
+    check_training,
+    open_cohort,
+    recorded_cohort,
+    refuse_inside,
+    resumed_on,
+)
 from emim.training.source import read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
 from emim.training.structures import structures_of_values
@@ -71,17 +78,21 @@ def finetune(
         config = with_plan(FinetuneConfig(), init) if init is not None else FinetuneConfig()
     if init is not None:
         config = dataclasses.replace(config, init=str(Path(init).absolute()))
-    if not resume and config.init is not None:
-        read_source(config.init)
     found = open_cohort(cohort, out, resume, events)
     if not resume:
         _check(config)
-        check_cohort(found, config)
-        config = _complete(config, found)
+        used, split = check_cohort(found, config)
+        config = dataclasses.replace(_complete(config, found), modalities=used.modalities)
+        if config.init is not None:
+            config = _check_source(config, split, events)
+        refuse_inside(out, overwrite, [found.source, cache, config.init])
     with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
-        used, split = check_cohort(found, run.config)
-        write_json(run.path / "cohort.json", found.to_dict())
-        write_json(run.path / "split.json", split.to_dict())
+        if resume:
+            run.config = resumed_on(run.config, config.train.device)
+            used, split = recorded_cohort(run, found)
+        else:
+            write_json(run.path / "cohort.json", found.to_dict())
+            write_json(run.path / "split.json", split.to_dict())
         return _train(run, used, split, cache)
 
 
@@ -141,6 +152,43 @@ def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
     return config
 
 
+def _check_source(config: FinetuneConfig, split: Split, events: Events) -> FinetuneConfig:
+    """Refuse a plan that the initial weights do not fit; warn of weights that are not what they seem.
+
+    Returns:
+        ``config`` with the spacing of the source where it names none.
+    """
+    source = read_source(config.init)
+    if config.network != source.network:
+        raise EmimError(
+            f"The network {config.network} is not that of the weights, {source.network}.",
+            config.init,
+            "Take the plan of the run the weights come from: --plan, or no config in Python.",
+        )
+    if not set(config.modalities) & set(source.modalities):
+        raise EmimError(
+            "The weights and the cohort share no modality.",
+            config.init,
+            f"Weights: {', '.join(source.modalities)}; cohort: {', '.join(config.modalities)}.",
+        )
+    preprocess, spacing = config.preprocess, source.preprocess.spacing
+    if preprocess.spacing is None:
+        preprocess = dataclasses.replace(preprocess, spacing=spacing)
+    elif preprocess.spacing != spacing:
+        events.warning(
+            f"Voxels of {preprocess.spacing} mm; the weights were trained on {spacing} mm.", config.init
+        )
+    if source.warning:
+        events.warning(source.warning, config.init)
+    if seen := sorted(set(source.seen) & {*split.validation, *split.excluded}):
+        events.warning(
+            f"The initial weights were trained on {', '.join(seen)}, which here validates or is excluded.",
+            config.init,
+            "Pre-train with the same --split, or do not call the result held out.",
+        )
+    return dataclasses.replace(config, preprocess=preprocess)
+
+
 def _check(config: FinetuneConfig) -> None:
     check_training(config)
     for name in ("foreground_share", "modality_dropout", "transferred_rate"):
@@ -193,7 +241,7 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         config.train.batch,
         config.train.seed,
         config.train.steps,
-        for_finetuning(),
+        for_finetuning(config.preprocess.spacing, config.train.mirror),
         config.foreground_share,
         config.modality_dropout,
     )
@@ -251,7 +299,14 @@ def _transfer(run: RunFolder, network: Segmenter, modalities: tuple[str, ...]) -
     file = run.path / "transfer.json"
     if run.load_checkpoint("last.pt") is None or not file.exists():
         source = read_source(run.config.init)
-        report = transfer(source.load_state(), network, source.modalities, modalities, source.name)
+        report = transfer(
+            source.load_state(),
+            network,
+            source.modalities,
+            modalities,
+            source.name,
+            same_structures=source.structures == run.config.structures,
+        )
         write_json(file, report.to_dict())
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.

@@ -15,11 +15,14 @@ from torch import nn
 
 from emim.inference.predict import predict_case
 from emim.package.model import ModelCard
+from emim.training.pretrain_watch import spread_evenly
 from emim.volumes.cache import CachedCase
 from emim.volumes.preprocess import PreparedCase
 
 # Dice while training needs no finer blending; `emim segment` overlaps more.
 OVERLAP = 0.25
+# More would cost more time than they add certainty.
+MOST_CASES = 20
 
 
 class FinetuneWatch:
@@ -27,12 +30,13 @@ class FinetuneWatch:
 
     Args:
         card: what the network is.
-        cases: validation cases, labelled.
+        cases: validation cases, labelled; of many, :data:`MOST_CASES` are measured.
         device: where to infer.
     """
 
     def __init__(self, card: ModelCard, cases: Sequence[CachedCase], device: torch.device) -> None:
-        self.card, self.cases, self.device = card, list(cases), device
+        self.card, self.device = card, device
+        self.cases = spread_evenly(cases, MOST_CASES)
 
     def measure(self, network: nn.Module, preview: Path, step: int) -> dict[str, Any]:
         """Mean Dice per structure on the working grid, over the cases whose reference has it.

@@ -85,7 +85,8 @@ def train(
     if checkpoint is not None:
         model.load_state_dict(checkpoint["model"])
         optimiser.load_state_dict(checkpoint["optimiser"])
-        scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint["scaler"] and scaler.is_enabled():
+            scaler.load_state_dict(checkpoint["scaler"])
         start, best, validated = checkpoint["step"], checkpoint["best"], checkpoint["validated"]
         run.events.status(f"Resuming at step {start} of {config.steps}.")
 
@@ -115,6 +116,13 @@ def train(
             best = score
             run.save_checkpoint("best.pt", {"step": step, "score": score, "model": model.state_dict()})
 
+    def diverged(step: int) -> EmimError:
+        return EmimError(
+            f"Loss or gradient are no longer numbers at step {step}.",
+            run.path,
+            "Start anew with a lower train.learning_rate. The last checkpoint is still good.",
+        )
+
     every = config.validate_every or max(1, math.ceil(config.steps / 20))
     log_every = max(1, config.steps // 500)
     loader = DataLoader(
@@ -123,6 +131,7 @@ def train(
         sampler=range(start, config.steps),
         num_workers=_workers(config, device),
         pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_signals,
     )
     with _stop_signals() as stop:
 
@@ -144,15 +153,13 @@ def train(
             with torch.autocast(device.type, precision, enabled=precision is not None):
                 loss, values = compute_loss(batch, step)
             if not torch.isfinite(loss):
-                raise EmimError(
-                    f"The loss is no longer a number at step {step}.",
-                    run.path,
-                    "Lower train.learning_rate; the last checkpoint is still good.",
-                )
+                raise diverged(step)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+            if not scaler.is_enabled() and not torch.isfinite(norm):  # the scaler skips such steps
+                raise diverged(step)
             scaler.step(optimiser)
             scaler.update()
             done, value = step + 1, loss.item()
@@ -179,10 +186,17 @@ def train(
                 stop_if_asked(done)
 
 
+def _ignore_signals(worker: int) -> None:
+    """A signal to the whole process group must not end the loaders before the checkpoint is written."""
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, signal.SIG_IGN)
+
+
 def _mixed_precision(device: torch.device) -> torch.dtype | None:
     if device.type != "cuda":
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Before compute capability 8, bfloat16 is emulated and slow.
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:

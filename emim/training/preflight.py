@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from emim.config import PreprocessConfig, PretrainConfig
 from emim.errors import EmimError
 from emim.events import Events
 from emim.masking.patterns import PATTERNS
+from emim.run import RunFolder
+from emim.training.split import Split, recorded_split
 
 
 def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events) -> Scan:
@@ -40,15 +44,14 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         EmimError: naming the setting and what it may be.
     """
+    from emim.networks.pretrainer import BACKBONES
     from emim.objectives.reconstruction import LOSSES
     from emim.objectives.regulariser import REGULARISERS
 
     mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
 
-    def refuse(setting: str, value: Any, rule: str) -> None:
-        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
-
     for setting, value, known in (
+        ("backbone", config.backbone, tuple(BACKBONES)),
         ("mask.pattern", mask.pattern, tuple(PATTERNS)),
         ("regulariser.name", regulariser.name, REGULARISERS),
         ("loss", config.loss, LOSSES),
@@ -70,20 +73,32 @@ def check_pretraining(config: PretrainConfig) -> None:
         refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {len(network.blocks) - 1}.")
     if regulariser.cells < 1 or regulariser.width < 2 or regulariser.weight < 0:
         refuse("regulariser", regulariser, "cells and width are positive, weight is not negative.")
+    if regulariser.levels == ():
+        refuse(
+            "regulariser.levels", (), "Name levels, or leave it out; to switch it off: regulariser.name=none."
+        )
+    if not 0 <= regulariser.warmup <= 1:
+        refuse("regulariser.warmup", regulariser.warmup, "It is a share of the steps, 0 to 1.")
 
 
 def check_training(config: Any) -> None:
     """The rules that pre-training and fine-tuning share; see :func:`check_pretraining`."""
+    from emim.training.device import choose_device
+
     train, network = config.train, config.network
-
-    def refuse(setting: str, value: Any, rule: str) -> None:
-        raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
-
     for name in ("steps", "batch", "crop"):
         if getattr(train, name) < 1:
             refuse(f"train.{name}", getattr(train, name), "It is a positive number.")
     if train.validate_every is not None and train.validate_every < 1:
         refuse("train.validate_every", train.validate_every, "It is a positive number of steps.")
+    for name in ("warmup", "validation_share"):
+        if not 0 <= getattr(train, name) <= 1:
+            refuse(f"train.{name}", getattr(train, name), "It is a share, 0 to 1.")
+    for name in ("weight_decay", "seed", "checkpoint_every", "workers"):
+        if (getattr(train, name) or 0) < 0:
+            refuse(f"train.{name}", getattr(train, name), "It is not negative.")
+    if config.preprocess.clip <= 0:
+        refuse("preprocess.clip", config.preprocess.clip, "It is positive.")
     for name in ("learning_rate", "grad_clip"):
         if getattr(train, name) <= 0:
             refuse(f"train.{name}", getattr(train, name), "It is positive.")
@@ -91,3 +106,42 @@ def check_training(config: Any) -> None:
         refuse("train.crop", train.crop, f"A multiple of {network.divisor}, at least {2 * network.divisor}.")
     if config.preprocess.spacing is not None and min(config.preprocess.spacing) <= 0:
         refuse("preprocess.spacing", config.preprocess.spacing, "Three positive numbers, in mm.")
+    choose_device(train.device)
+
+
+def refuse(setting: str, value: Any, rule: str) -> None:
+    """Raise the error of a setting that is out of bounds."""
+    raise EmimError(f"Setting {setting} cannot be {value!r}.", hint=rule)
+
+
+def refuse_inside(out: str | Path, overwrite: bool, needed: Iterable[str | Path | None]) -> None:
+    """Refuse to overwrite a run folder that is, or holds, what the new run needs."""
+    folder = Path(out).resolve()
+    for path in needed:
+        if not overwrite or path is None:
+            continue
+        there = Path(path).resolve()
+        if there == folder or folder in there.parents:
+            raise EmimError(
+                "The run folder to be overwritten holds what the new run needs.",
+                there,
+                "Choose another --out.",
+            )
+
+
+def recorded_cohort(run: RunFolder, found: Scan) -> tuple[Cohort, Split]:
+    """Cases and split that a run began with; they must not change when it is resumed.
+
+    Raises:
+        EmimError: when a case is no longer there.
+    """
+    split = recorded_split(run.path)
+    cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
+    return cohort.select([*split.training, *split.validation]), split
+
+
+def resumed_on(config: Any, device: str) -> Any:
+    """The settings of a run to be resumed, on another ``device`` unless that is "auto"."""
+    if device == "auto":
+        return config
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, device=device))

@@ -11,12 +11,19 @@ from typing import Any
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
 from emim.config import PretrainConfig
-from emim.errors import Cancelled
+from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
 from emim.run import RunFolder, write_json
-from emim.training.preflight import check_pretraining, check_reference, open_cohort
+from emim.training.preflight import (
+    check_pretraining,
+    check_reference,
+    open_cohort,
+    recorded_cohort,
+    refuse_inside,
+    resumed_on,
+)
 from emim.training.split import Split, split_by_subject
 
 REPORT_EVERY = 60.0  # seconds between reports of a running run
@@ -55,24 +62,33 @@ def pretrain(
         check_pretraining(config)
     found = open_cohort(cohort, out, resume, events)
     if not resume:
-        check_cohort(found, config)
+        used, split = check_cohort(found, config)
+        refuse_inside(out, overwrite, [found.source, cache])
     with RunFolder(out, "pretrain", config, resume=resume, overwrite=overwrite, events=events) as run:
-        config = run.config
-        cohort, split = check_cohort(found, config)
-        write_json(run.path / "cohort.json", found.to_dict())
-        write_json(run.path / "split.json", split.to_dict())
-        return _train(run, cohort, split, cache)
+        if resume:
+            run.config = resumed_on(run.config, config.train.device)
+            used, split = recorded_cohort(run, found)
+        else:
+            write_json(run.path / "cohort.json", found.to_dict())
+            write_json(run.path / "split.json", split.to_dict())
+        return _train(run, used, split, cache)
 
 
 def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
-    """The cohort with the chosen modalities, and its split.
+    """The cases to train and validate on, with the chosen modalities, and their split.
 
     Raises:
-        EmimError: when it cannot be trained on.
+        EmimError: when they cannot be trained on.
     """
     cohort = found.cohort.with_modalities(config.modalities or found.cohort.modalities)
     check_reference(cohort, config.preprocess)
-    return cohort, split_by_subject(cohort, config.train)
+    if config.mask.pattern == "modal" and (len(cohort.modalities) < 2 or config.mask.max_dropped < 1):
+        raise EmimError(
+            "The mask pattern 'modal' would hide nothing.",
+            hint="It needs two modalities and mask.max_dropped of 1 or more; use 'position' or 'patch'.",
+        )
+    split = split_by_subject(cohort, config.train)
+    return cohort.select([*split.training, *split.validation]), split
 
 
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
@@ -81,14 +97,18 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 
     events, config = run.events, run.config
     started = time.time()
-    used = cohort.without(split.excluded)
+    if not split.validation:
+        events.warning(
+            "No subject validates: the run cannot be judged.",
+            hint="Three subjects or more, or train.validation, give it one.",
+        )
     if config.preprocess.spacing is None or config.modalities is None:
         config = dataclasses.replace(
-            config, modalities=used.modalities, preprocess=resolve_spacing(used, config.preprocess)
+            config, modalities=cohort.modalities, preprocess=resolve_spacing(cohort, config.preprocess)
         )
         run.save_config("pretrain", config)
     folder = Path(cache) if cache else None
-    cases = {c.id: c for c in build_cache(used, config.preprocess, folder, events)}
+    cases = {c.id: c for c in build_cache(cohort, config.preprocess, folder, events)}
     training = [cases[i] for i in split.training]
     validation = [cases[i] for i in split.validation]
 
@@ -110,11 +130,11 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         lines = json.loads(lines_file.read_text())
     else:
         events.status("Computing the collapse lines of the cohort.")
-        lines = cohort_collapse_lines(config, training)
+        lines = cohort_collapse_lines(config, training, events)
         write_json(lines_file, lines)
 
     torch.manual_seed(config.train.seed)
-    model = PretrainModel(len(used.modalities), config).to(device)
+    model = PretrainModel(len(cohort.modalities), config).to(device)
     watch = PretrainWatch(config, training, validation)
     data = PretrainBatches(
         training,
@@ -123,7 +143,7 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         config.mask,
         config.train.seed,
         config.train.steps,
-        for_pretraining(),
+        for_pretraining(config.train.mirror),
     )
     size = sum(p.numel() for p in model.network.parameters()) / 1e6
     events.status(

@@ -83,10 +83,14 @@ class PretrainModel(nn.Module):
             if self.regulariser.compares_views:
                 absent = ~batch["present"]
                 original = self.network.encode(batch["input"], absent)
-            regulariser = self.regulariser(result["features"], original, batch["foreground"])
+            with torch.autocast(batch["input"].device.type, enabled=False):
+                regulariser = self.regulariser(result["features"], original, batch["foreground"])
             loss = loss + weight * regulariser
+        squared = reconstruction.detach()
+        if self.config.loss != "l2" and scored.any():  # logged as the validation and the collapse lines are
+            squared = masked_mean(voxel_error(result["prediction"].detach(), result["target"]), scored)
         return loss, {
-            "reconstruction": reconstruction.detach(),
+            "reconstruction": squared,
             "regulariser": regulariser.detach(),
             "regulariser_weight": weight,
             **realised_ratios(batch["kinds"], batch["present"]),

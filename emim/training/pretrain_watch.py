@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from emim.config import PretrainConfig
+from emim.events import Events
 from emim.masking.patterns import KINDS, draw_mask
+from emim.masking.units import to_voxels
 from emim.objectives.collapse_lines import collapse_lines
-from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, uniformity
+from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, rank_ratio, uniformity
 from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
 from emim.training.pretrain_model import PretrainModel
 from emim.training.sampling import collate, pretrain_sample, random_start, step_generator
@@ -25,6 +27,7 @@ VALIDATION, GAUGE, LINES, PREVIEW = (2**32 + i for i in range(4))
 CROPS_PER_CASE = 2
 MAX_CROPS = 24
 GAUGE_SUBJECTS = 8
+LINES_CASES = 64
 MASKS_PER_SUBJECT = 4
 
 
@@ -49,7 +52,7 @@ class PretrainWatch:
         crop = config.train.crop
         self.samples = [
             pretrain_sample(case, random_start(rng, case.shape, crop), crop, config.mask, rng)
-            for case in list(validation)[: MAX_CROPS // CROPS_PER_CASE]
+            for case in spread_evenly(validation, MAX_CROPS // CROPS_PER_CASE)
             for _ in range(CROPS_PER_CASE)
         ]
         # The output's variance needs several subjects, so training subjects fill up.
@@ -106,14 +109,15 @@ class PretrainWatch:
             for rows, features in zip(levels, pyramid, strict=True):
                 rows.append(_foreground_rows(features.float(), batch["foreground"]).cpu())
         features = [_some_rows(torch.cat(rows)) for rows in levels]
-        ranks = [effective_rank(f) for f in features]
-        attainable = [max(1, min(f.shape[1], len(f) - 1)) for f in features]
+        ranks = [effective_rank(f) if len(f) > 2 else None for f in features]
         return {
             "output_variance": output_variance(*(torch.cat(parts[k]) for k in parts)),
             "effective_rank": ranks,
-            "rank_ratio": [r / a for r, a in zip(ranks, attainable, strict=True)],
-            "uniformity": [uniformity(f) for f in features],
-            "correlation": [mean_correlation(f) for f in features],
+            "rank_ratio": [
+                None if r is None else rank_ratio(r, f.shape) for r, f in zip(ranks, features, strict=True)
+            ],
+            "uniformity": [uniformity(f) if len(f) > 2 else None for f in features],
+            "correlation": [mean_correlation(f) if len(f) > 2 else None for f in features],
         }
 
     def _batches(self, samples, device):
@@ -161,24 +165,46 @@ class PretrainWatch:
         os.replace(part, file)
 
 
-def cohort_collapse_lines(config: PretrainConfig, cases: Sequence[CachedCase]) -> dict[str, float]:
-    """Collapse lines of the training cases, centred on each other, under masks as in training."""
+def cohort_collapse_lines(
+    config: PretrainConfig, cases: Sequence[CachedCase], events: Events
+) -> dict[str, float]:
+    """Collapse lines of the training cases, centred on each other, under masks as in training.
+
+    Each voxel weighs as often as it enters the loss: how often a random crop includes it, times how
+    often the masks hide it. Of large cohorts :data:`LINES_CASES` are taken.
+    """
     unit = config.mask.unit
     middle = np.median([c.shape for c in cases], axis=0)
     shape = [max(unit, int(np.ceil(s / unit)) * unit) for s in middle]
+    cases = spread_evenly(cases, LINES_CASES)
 
     def samples():
         rng = step_generator(config.train.seed, LINES)
-        for case in cases:
+        for i, case in enumerate(cases):
+            events.progress(i, len(cases), "case", "collapse lines")
             start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
             read = case.crop(start, shape)
             target = torch.from_numpy(read.image)
             foreground = torch.from_numpy(read.foreground)[None]
             if config.normalise_targets:
                 target = normalise_units(target[None], foreground[None], unit)[0]
-            yield target, _loss_weight(config, np.asarray(case.present), shape, rng) * foreground
+            weight = _loss_weight(config, np.asarray(case.present), shape, rng)
+            yield target, weight * _inclusion(shape, config.train.crop) * foreground
 
-    return collapse_lines(samples(), unit)
+    lines = collapse_lines(samples(), unit)
+    events.progress(len(cases), len(cases), "case", "collapse lines")
+    return lines
+
+
+def _inclusion(shape: Sequence[int], crop: int) -> torch.Tensor:
+    """Chance (Z, Y, X) that a crop placed at random inside ``shape`` includes a voxel."""
+    axes = []
+    for n in shape:
+        at = np.arange(n)
+        starts = max(1, n - crop + 1)
+        first, last = np.maximum(0, at - crop + 1), np.minimum(at, starts - 1)
+        axes.append(torch.from_numpy((last - first + 1) / starts).float())
+    return axes[0][:, None, None] * axes[1][:, None] * axes[2]
 
 
 def _loss_weight(config, present, shape, rng) -> torch.Tensor:
@@ -187,14 +213,21 @@ def _loss_weight(config, present, shape, rng) -> torch.Tensor:
     if config.mask.pattern == "none":
         return torch.from_numpy(present).float()[:, None, None, None].expand(-1, *shape)
     masks = [draw_mask(config.mask, present, int(np.prod(grid)), rng) > 0 for _ in range(MASKS_PER_SUBJECT)]
-    share = torch.from_numpy(np.mean(masks, axis=0)).float().view(1, -1, *grid)
-    return F.interpolate(share, size=tuple(shape), mode="nearest")[0]
+    share = torch.from_numpy(np.mean(masks, axis=0)).float().view(-1, *grid)
+    return to_voxels(share, config.mask.unit)
+
+
+def spread_evenly(cases: Sequence[CachedCase], most: int) -> list[CachedCase]:
+    """At most so many of the cases, evenly over the list, which is often in the order of sites."""
+    if len(cases) <= most:
+        return list(cases)
+    return [cases[i] for i in np.linspace(0, len(cases) - 1, most).round().astype(int)]
 
 
 def _foreground_rows(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
     """Feature vectors (n, C) at the level's foreground positions of (B, C, z, y, x)."""
     share = F.adaptive_avg_pool3d(foreground.float(), features.shape[-3:])[:, 0]
-    return _some_rows(features.movedim(1, -1)[share > 0.5])
+    return _some_rows(features.movedim(1, -1)[(share > 0) & (share >= share.max() / 2)])
 
 
 def _some_rows(rows: torch.Tensor, most: int = 4096) -> torch.Tensor:

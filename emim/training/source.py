@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig
+from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig, Structure
 from emim.errors import EmimError
 from emim.package.bundle import read_package
 from emim.run import load_tensors, read_config
+from emim.training.split import recorded_split
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,9 @@ class Source:
     Attributes:
         name: for the report.
         modalities, preprocess, network, crop: the plan.
+        structures: what a segmentation model segments; empty for pre-training.
+        seen: ids of the cases the weights were trained on, where the run tells.
+        warning: what a user should know before relying on the weights.
         load_state: reads the weights.
     """
 
@@ -32,6 +36,9 @@ class Source:
     network: NetworkConfig
     crop: int
     load_state: Callable[[], dict[str, torch.Tensor]]
+    structures: tuple[Structure, ...] = ()
+    seen: tuple[str, ...] = ()
+    warning: str | None = None
 
 
 def read_source(path: str | Path) -> Source:
@@ -43,9 +50,10 @@ def read_source(path: str | Path) -> Source:
     path = Path(path)
     if not path.exists():
         raise EmimError("There is no such run or model.", path, "Give a run folder or a model package.")
-    if (path / "config.json").is_file() and not (path / "model").is_dir():
+    is_run = (path / "config.json").is_file()
+    if is_run and not (path / "model").is_dir():
         return _pretraining(path)
-    package = read_package(path / "model" if (path / "model").is_dir() else path)
+    package = read_package(path / "model" if is_run else path)
     card = package.card
     return Source(
         f"model {card.name} ({path})",
@@ -54,24 +62,34 @@ def read_source(path: str | Path) -> Source:
         card.network,
         card.crop,
         package.load_state,
+        structures=card.structures,
+        seen=_trained_on(path),
     )
 
 
 def _pretraining(path: Path) -> Source:
     config: PretrainConfig = read_config(path, "pretrain", PretrainConfig)
-    if config.modalities is None or config.preprocess.spacing is None:
-        raise EmimError("The run stopped before it began to train.", path, "Continue it with --resume.")
+    weights = path / "checkpoints" / "last.pt"
+    if config.modalities is None or config.preprocess.spacing is None or not weights.is_file():
+        raise EmimError("The run has no weights yet.", path, "Continue it with --resume.")
+    checkpoint = load_tensors(weights)
+    step, steps = checkpoint["step"], config.train.steps
 
     def load_state() -> dict[str, torch.Tensor]:
-        checkpoint = load_tensors(path / "checkpoints" / "last.pt")
         prefix = "network."
         return {k[len(prefix) :]: v for k, v in checkpoint["model"].items() if k.startswith(prefix)}
 
     return Source(
-        f"pre-training run {path}",
+        f"pre-training run {path}, step {step} of {steps}",
         config.modalities,
         config.preprocess,
         config.network,
         config.train.crop,
         load_state,
+        seen=_trained_on(path),
+        warning=f"The pre-training run is not finished: step {step} of {steps}." if step < steps else None,
     )
+
+
+def _trained_on(path: Path) -> tuple[str, ...]:
+    return recorded_split(path).training if (path / "split.json").is_file() else ()

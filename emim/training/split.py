@@ -74,6 +74,15 @@ def split_by_subject(cohort: Cohort, config: TrainConfig) -> Split:
     return Split(tuple(c.id for c in training), tuple(c.id for c in validation), excluded)
 
 
+def recorded_split(run: Path) -> Split:
+    """The split a run began with."""
+    try:
+        data = json.loads((run / "split.json").read_text(encoding="utf-8"))
+        return Split(tuple(data["training"]), tuple(data["validation"]), tuple(data["excluded"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EmimError("The split of the run, split.json, cannot be read.", run) from None
+
+
 def read_split(file: str | Path) -> dict[str, tuple[str, ...]]:
     """Read a split file: JSON with lists of ids ``test``, ``validation`` and ``training``, each optional.
 
