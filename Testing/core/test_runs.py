@@ -1,17 +1,23 @@
 """Runs that survive: resuming is exact, whatever stopped the run; folders are never overwritten."""
 
+import dataclasses
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
+from emim.cli import main
 from emim.errors import Cancelled, EmimError
-from emim.events import Events
+from emim.events import Events, to_terminal
 from emim.run import RunFolder, load_tensors
 from emim.training.finetune import finetune
 from emim.training.pretrain import pretrain
@@ -193,6 +199,86 @@ def test_existing_folders_are_not_overwritten(phantoms, cache, tmp_path, small_p
     assert not (tmp_path / "other").exists()
 
 
+def test_overwriting_spares_what_a_run_did_not_make_and_what_it_needs(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune
+):
+    run = pretrain(phantoms, tmp_path / "run", small_pretrain(train__steps=1), cache=cache)
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(EmimError, match="holds what the new run needs"):
+        finetune(phantoms, run, run, small_finetune(), cache=cache, overwrite=True)
+    with pytest.raises(EmimError, match="holds what the new run needs"):
+        pretrain(run / "cohort.json", run, small_pretrain(), cache=cache, overwrite=True)
+    assert weights(run)
+    pretrain(phantoms, run, small_pretrain(train__steps=1), cache=cache, overwrite=True)
+    assert (run / "notes.txt").read_text() == "mine"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(EmimError, match="not a run folder"):
+        pretrain(phantoms, foreign, small_pretrain(), cache=cache, overwrite=True)
+    assert (foreign / "config.json").exists()
+
+
+def test_a_resumed_run_keeps_its_split_or_says_what_is_missing(phantoms, cache, tmp_path, small_pretrain):
+    cohort = shutil.copytree(phantoms, tmp_path / "cohort")
+    run = tmp_path / "run"
+    with pytest.raises(Cancelled):
+        pretrain(cohort, run, small_pretrain(), cache=cache, events=StopAt(2, run, "file"))
+    split = json.loads((run / "split.json").read_text())
+    shutil.rmtree(cohort / split["training"][0])
+    with pytest.raises(EmimError, match=split["training"][0]):
+        pretrain(cohort, run, resume=True, cache=cache)
+    assert json.loads((run / "split.json").read_text()) == split
+
+
+def test_resuming_with_other_settings_is_refused(phantoms, cache, tmp_path, small_pretrain, capsys):
+    run = pretrain(phantoms, tmp_path / "run", small_pretrain(train__steps=1), cache=cache)
+    assert main(["pretrain", "--out", str(run), "--resume", "--steps=5"]) == 2
+    assert "--steps cannot be given with --resume" in capsys.readouterr().err
+    assert main(["pretrain", "--out", str(run), "--resume", "--device=cpu", "--cache", str(cache)]) == 0
+
+
+def test_loading_in_other_processes_gives_the_same_run(phantoms, cache, tmp_path, small_pretrain):
+    one = pretrain(phantoms, tmp_path / "one", small_pretrain(train__steps=3), cache=cache)
+    two = pretrain(phantoms, tmp_path / "two", small_pretrain(train__steps=3, train__workers=2), cache=cache)
+    assert_same_run(one, two)
+
+
+def test_a_diverging_run_stops_before_it_spoils_its_checkpoint(phantoms, cache, tmp_path, small_pretrain):
+    config = small_pretrain(train__steps=3, train__checkpoint_every=0.0, regulariser__weight=1e38)
+    with pytest.raises(EmimError, match="no longer numbers"):
+        pretrain(phantoms, tmp_path / "run", config, cache=cache)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
+    if checkpoint.exists():
+        assert all(torch.isfinite(v).all() for v in load_tensors(checkpoint)["model"].values())
+
+
+def test_a_single_modality_and_a_thin_stack(tmp_path, small_pretrain, small_finetune):
+    """Ten slices of one modality: fewer than a crop or a mask unit holds."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        folder = tmp_path / "cohort" / f"sub-{i}"
+        folder.mkdir(parents=True)
+        image = np.zeros((10, 40, 40), np.float32)
+        image[:, 6:34, 6:34] = 100 + 20 * rng.random((10, 28, 28))
+        label = np.zeros(image.shape, np.uint8)
+        label[3:7, 12:20, 12:20] = 1
+        image[label > 0] += 60
+        for name, array in (("T2", image), ("seg", label)):
+            volume = sitk.GetImageFromArray(array)
+            volume.SetSpacing((1, 1, 4))
+            sitk.WriteImage(volume, str(folder / f"{name}.nii.gz"))
+    run = pretrain(tmp_path / "cohort", tmp_path / "pre", small_pretrain(), cache=tmp_path / "cache")
+    last = max((k, v) for k, v in metrics(run).items() if k[0] == "validation")[1]
+    assert last["modal"] is None and last["reconstruction"] > 0
+    assert all(r is None or r > 0 for r in last["effective_rank"])
+    assert metrics(run)["train", 6]["regulariser"] > 0
+    structures = {"structures": (), "overlapping": False}
+    config = dataclasses.replace(small_finetune(), **structures)
+    model = finetune(tmp_path / "cohort", tmp_path / "fine", run, config, cache=tmp_path / "cache")
+    assert (model / "models" / "model.pt").is_file()
+
+
 def test_two_processes_never_share_a_run(tmp_path, small_pretrain):
     with (
         RunFolder(tmp_path / "run", "pretrain", small_pretrain(), events=Events()),
@@ -246,3 +332,13 @@ def test_events_are_json_lines_with_all_their_fields(tmp_path):
     assert all(e["v"] == 1 and e["time"] > 1e9 for e in found)
     assert found[2]["rate"] > 0 and found[2]["seconds_left"] > 0 and found[1]["rate"] is None
     assert found[3]["loss"] is None and found[3]["ranks"] == [1.0, None]
+
+
+def test_names_that_a_code_page_lacks_do_not_silence_the_events(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    events = to_terminal(json_lines=True)
+    events.status("/data/Łódź")
+    events.result(done=True)
+    lines = [json.loads(line) for line in pipe.buffer.getvalue().decode("utf-8").splitlines()]
+    assert lines[0]["text"] == "/data/Łódź" and lines[1]["type"] == "result"

@@ -349,6 +349,30 @@ def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, sma
     assert read_package(again).card.structures == card.structures
 
 
+def test_a_config_without_the_plan_of_the_weights_is_refused(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune
+):
+    pre = pretrain(phantoms, tmp_path / "pre", small_pretrain(train__steps=1), cache=cache)
+    with pytest.raises(EmimError, match="not that of the weights"):
+        finetune(phantoms, tmp_path / "fine", pre, small_finetune(network__filters=8), cache=cache)
+    (pre / "checkpoints" / "last.pt").unlink()
+    with pytest.raises(EmimError, match="no weights yet"):
+        finetune(phantoms, tmp_path / "fine", pre, small_finetune(), cache=cache)
+    assert not (tmp_path / "fine").exists()
+
+
+def test_finetuning_tells_of_test_cases_that_the_weights_have_seen(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune
+):
+    pre = pretrain(phantoms, tmp_path / "pre", small_pretrain(train__steps=1), cache=cache)
+    seen = json.loads((pre / "split.json").read_text())["training"]
+    config = small_finetune(train__steps=1, train__exclude=(seen[0],))
+    finetune(phantoms, tmp_path / "fine", pre, config, cache=cache)
+    events = [json.loads(e) for e in (tmp_path / "fine" / "events.jsonl").read_text().splitlines()]
+    warned = [e["what"] for e in events if e["type"] == "warning"]
+    assert any(seen[0] in what and "trained on" in what for what in warned)
+
+
 def test_same_seed_same_weights_other_seed_other_weights(phantoms, cache, tmp_path, small_pretrain):
     states = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -8,6 +8,7 @@ from torch import nn
 
 from emim.masking.units import from_units, to_units
 from emim.networks.pretrainer import BACKBONES
+from emim.objectives.gauges import effective_rank, rank_ratio
 from emim.objectives.verdict import judge
 from emim.training.pretrain import pretrain
 
@@ -35,6 +36,16 @@ def test_verdicts(values, state, word):
     verdict = judge([values] * 20, LINES)
     assert verdict.state == state and any(word in w for w in verdict.why), verdict
     assert verdict.advice or state == "healthy"
+
+
+@pytest.mark.parametrize("width", [4, 8, 64])
+def test_flat_features_count_as_collapsed_at_every_width(width):
+    torch.manual_seed(0)
+    flat = torch.randn(500, 1) @ torch.randn(1, width) + 1e-3 * torch.randn(500, width)
+    ratio = rank_ratio(effective_rank(flat), flat.shape)
+    assert judge([validation(0.5, 0.4, (0.6, ratio))], LINES).state == "dimensional collapse"
+    full = torch.randn(500, width)
+    assert rank_ratio(effective_rank(full), full.shape) > 0.9
 
 
 def test_an_early_run_is_not_judged():

@@ -83,8 +83,7 @@ def finetune(
         _check(config)
         used, split = check_cohort(found, config)
         config = dataclasses.replace(_complete(config, found), modalities=used.modalities)
-        if config.init is not None:
-            config = _check_source(config, split, events)
+        config, warnings = _check_source(config, split) if config.init is not None else (config, [])
         refuse_inside(out, overwrite, [found.source, cache, config.init])
     with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
         if resume:
@@ -93,6 +92,8 @@ def finetune(
         else:
             write_json(run.path / "cohort.json", found.to_dict())
             write_json(run.path / "split.json", split.to_dict())
+            for what, hint in warnings:
+                events.warning(what, config.init, hint)
         return _train(run, used, split, cache)
 
 
@@ -152,12 +153,15 @@ def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
     return config
 
 
-def _check_source(config: FinetuneConfig, split: Split, events: Events) -> FinetuneConfig:
-    """Refuse a plan that the initial weights do not fit; warn of weights that are not what they seem.
+def _check_source(
+    config: FinetuneConfig, split: Split
+) -> tuple[FinetuneConfig, list[tuple[str, str | None]]]:
+    """Refuse a plan that the initial weights do not fit.
 
     Returns:
-        ``config`` with the spacing of the source where it names none.
+        ``config`` with the spacing of the source where it names none, and warnings (what, hint).
     """
+    warnings: list[tuple[str, str | None]] = []
     source = read_source(config.init)
     if config.network != source.network:
         raise EmimError(
@@ -175,18 +179,17 @@ def _check_source(config: FinetuneConfig, split: Split, events: Events) -> Finet
     if preprocess.spacing is None:
         preprocess = dataclasses.replace(preprocess, spacing=spacing)
     elif preprocess.spacing != spacing:
-        events.warning(
-            f"Voxels of {preprocess.spacing} mm; the weights were trained on {spacing} mm.", config.init
-        )
+        warnings.append((f"Voxels of {preprocess.spacing} mm; the weights know {spacing} mm.", None))
     if source.warning:
-        events.warning(source.warning, config.init)
+        warnings.append((source.warning, None))
     if seen := sorted(set(source.seen) & {*split.validation, *split.excluded}):
-        events.warning(
-            f"The initial weights were trained on {', '.join(seen)}, which here validates or is excluded.",
-            config.init,
-            "Pre-train with the same --split, or do not call the result held out.",
+        warnings.append(
+            (
+                f"The initial weights were trained on {', '.join(seen)}, here for validation or excluded.",
+                "Pre-train with the same --split, or do not call the result held out.",
+            )
         )
-    return dataclasses.replace(config, preprocess=preprocess)
+    return dataclasses.replace(config, preprocess=preprocess), warnings
 
 
 def _check(config: FinetuneConfig) -> None:
