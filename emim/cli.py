@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_CANCELLED = 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see :mod:`emim.errors`)."""
     options = build_parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():  # the training loop has its own way
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     events = to_terminal(getattr(options, "json", False))
     try:
         return options.run(options, events) or 0
@@ -31,9 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Cancelled, KeyboardInterrupt) as stop:
         events.status(str(stop) or "Stopped.")
         return EXIT_CANCELLED
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of our output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
+        return 0
+    except OSError as error:
+        hint = "Check the path, its rights and the disk."
+        events.error(f"{error.strerror or error}.", error.filename, hint)
+        return EXIT_BAD_INPUT
     except Exception as error:
         events.error(
             f"Unexpected failure: {type(error).__name__}: {error}",
@@ -78,6 +86,7 @@ def _add_scan(commands: Any) -> None:
     p = _command(commands, "scan", _scan, "find subjects and modalities in a folder and check every file")
     _cohort(p)
     p.add_argument("--out", metavar="FOLDER", help="write cohort.json and the table as cohort.csv there")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier table")
 
 
 def _scan(options: argparse.Namespace, events: Events) -> None:
@@ -88,7 +97,7 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
         print(text_table(found))
     fields: dict[str, Any] = {"cases": len(found.cohort.cases), "modalities": found.cohort.modalities}
     if options.out:
-        write_table(found, options.out)
+        write_table(found, options.out, options.overwrite)
         fields["out"] = options.out
         events.status(f"Wrote cohort.json and cohort.csv to {options.out}.")
     events.result(**fields)
@@ -116,13 +125,20 @@ def _patterns(p: argparse.ArgumentParser) -> None:
     p.add_argument("--label-pattern", metavar="PATTERN", help="files that hold labels")
 
 
-def _select(found: Any, cases: str | None) -> Any:
-    """``found`` with only the named cases, problems included."""
+def _select(found: Any, options: argparse.Namespace) -> Any:
+    """``found`` with only the cases named, or the test cases of a split; problems included."""
     import dataclasses
 
-    if not cases:
+    if options.split:
+        from emim.training.split import read_split
+
+        ids = list(read_split(options.split).get("exclude", ()))
+        if not ids:
+            raise EmimError("The split file names no test cases.", options.split)
+    elif options.cases:
+        ids = options.cases.split(",")
+    else:
         return found
-    ids = cases.split(",")
     rows = [row for row in found.rows if row.id in ids]
     bad = {row.id for row in rows if not row.usable}
     cohort = found.cohort.select([i for i in ids if i not in bad])
@@ -156,6 +172,7 @@ def _add_pretrain(commands: Any) -> None:
 
 
 def _pretrain(options: argparse.Namespace, events: Events) -> None:
+    from emim.training.preflight import check_pretraining
     from emim.training.pretrain import pretrain
 
     config = _settings(
@@ -167,6 +184,8 @@ def _pretrain(options: argparse.Namespace, events: Events) -> None:
             "regulariser.name": options.regulariser,
         },
     )
+    if not options.resume:
+        check_pretraining(config)
     run = pretrain(
         _open_cohort(options, events),
         options.out,
@@ -329,6 +348,7 @@ def _add_segment(commands: Any) -> None:
         help="label map: .nii.gz, .nii, .nrrd, .mha or .seg.nrrd; a folder with --cohort",
     )
     p.add_argument("--cases", metavar="A,B", help="with --cohort: only these cases")
+    p.add_argument("--split", metavar="FILE", help="with --cohort: only the test cases of this split file")
     p.add_argument("--extension", default=".nii.gz", metavar="EXT", help="with --cohort: kind of file")
     p.add_argument(
         "--reference", metavar="MODALITY", help="input whose grid the result has; default: the first"
@@ -344,7 +364,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
     from emim.inference.segment import segment
 
     if bool(options.input) == bool(options.cohort):
-        raise EmimError("Nothing says what to segment.", hint="Give --input MODALITY=FILE …, or --cohort.")
+        raise EmimError("What is to be segmented?", hint="Give --input MODALITY=FILE …, or --cohort.")
     shared = {
         "device": options.device,
         "overlap": options.overlap,
@@ -355,7 +375,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         "overwrite": options.overwrite,
     }
     if options.cohort:
-        found = _select(_open_cohort(options, events), options.cases)
+        found = _select(_open_cohort(options, events), options)
         results = segment(
             options.model, None, options.output, cohort=found, extension=options.extension, **shared
         )
@@ -389,6 +409,7 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--structure", action="append", default=[], metavar="NAME=VALUES")
     p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
     p.add_argument("--cases", metavar="A,B", help="only these cases")
+    p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
 
 
@@ -397,7 +418,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     from emim.package.bundle import read_card
     from emim.training.structures import parse_structures, structures_of_values
 
-    found = _select(_open_cohort(options, events), options.cases)
+    found = _select(_open_cohort(options, events), options)
     if options.structure:
         structures, _ = parse_structures(options.structure)
     elif options.model:

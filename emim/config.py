@@ -297,5 +297,8 @@ def _convert(hint: Any, value: Any, base: Any, path: str) -> Any:
             raise ValueError
         return int(float(value)) if hint is int else hint(value)
     except (ValueError, TypeError, KeyError) as error:
-        kind = getattr(hint, "__name__", str(hint))
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+        inner = kinds.get(arguments[0], "text") if arguments else ""
+        count = "" if arguments and arguments[-1] is Ellipsis else f" ({len(arguments)} of them)"
+        kind = f"{inner} each, with commas between{count}" if arguments else kinds.get(hint, str(hint))
         raise EmimError(f"Setting {path!r} cannot be {value!r}.", hint=f"It takes: {kind}.") from error

@@ -69,7 +69,6 @@ def demo(out: str | Path, cohort: str | None, overwrite: bool, events: Events) -
     split = out / "split.json"
     split.write_text(json.dumps(_split(scan(table)), indent=1), encoding="utf-8")
     shared = ["--split", str(split), "--cache", str(out / "cache")]
-    test = ",".join(json.loads(split.read_text())["test"])
 
     pre = str(out / "pretrained")
     _emim(events, "pretrain", table, "--out", pre, *shared, *plan.pretraining)
@@ -94,7 +93,7 @@ def demo(out: str | Path, cohort: str | None, overwrite: bool, events: Events) -
             "segment",
             f"--model={run}",
             f"--cohort={table}",
-            f"--cases={test}",
+            f"--split={split}",
             "--output",
             folder,
             "--overlap=0.25",
@@ -105,11 +104,11 @@ def demo(out: str | Path, cohort: str | None, overwrite: bool, events: Events) -
             table,
             f"--predictions={folder}",
             f"--model={run}",
-            f"--cases={test}",
+            f"--split={split}",
             "--output",
             str(out / f"{name}-test.json"),
         )
-    _summary(out, test.split(",")[0], time.time() - started)
+    _summary(out, json.loads(split.read_text())["test"][0], time.time() - started)
 
 
 def _emim(events: Events, *arguments: str) -> None:

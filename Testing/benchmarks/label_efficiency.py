@@ -1,9 +1,11 @@
 """Does pre-training pay with few labels? Fine-tuning from pre-trained weights against from scratch.
 
-Both arms have the same plan, steps, learning rate, labelled cases, crops and augmentation, seed by seed; the
-test cases are not looked at by any training and segmented once, when all models are done. Without
-arguments it does so on synthetic heads with the demo's budget. The result is results.md and results.json
-in the output folder; a run that is interrupted goes on where it was.
+Both arms have the same plan, steps, labelled cases, crops and augmentation, seed by seed; transferred
+weights learn at transferred_rate times the learning rate. The test cases are segmented once, when all
+models are done; `emim finetune` warns if the pre-training has seen them. Without arguments all of it is
+done on synthetic heads with the demo's budget. The result is results.md and results.json in the output
+folder; after an interruption, finished fine-tunings are kept. The spread is over seeds of fine-tuning,
+from one pre-training.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ def main() -> None:
     )
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, one thread each")
     o = p.parse_args()
+    if bool(o.cohort) != bool(o.split):
+        p.error("--cohort and --split go together")
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-labels-")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     cohort, split, pretrained = o.cohort, o.split, o.pretrained
@@ -49,7 +53,9 @@ def main() -> None:
     cache = ["--cache", str(out / "cache")]
     if pretrained is None:
         pretrained = str(out / "pretrained")
-        if not (Path(pretrained) / "checkpoints" / "last.pt").exists():
+        if (Path(pretrained) / "config.json").exists():  # finished or interrupted
+            emim("pretrain", "--out", pretrained, *cache, "--resume")
+        else:
             emim("pretrain", cohort, "--out", pretrained, "--split", split, *cache, *PHANTOMS.pretraining)
 
     grid = list(itertools.product(o.labelled, o.seeds, ARMS))
@@ -67,16 +73,14 @@ def main() -> None:
             log=out / f"{run.name}.log",
         )  # fmt: skip
 
-    test = ",".join(json.loads(Path(split).read_text())["test"])
-
     def score(job: tuple[int, int, str]) -> None:
         run = out / name(*job)
         result, folder, log = run / "test.json", run / "test", out / f"{run.name}.log"
         if result.exists():
             return
-        emim("segment", f"--model={run}", f"--cohort={cohort}", f"--cases={test}", "--output", str(folder),
+        emim("segment", f"--model={run}", f"--cohort={cohort}", f"--split={split}", "--output", str(folder),
              "--overlap=0.25", "--overwrite", log=log)  # fmt: skip
-        emim("evaluate", cohort, f"--predictions={folder}", f"--model={run}", f"--cases={test}",
+        emim("evaluate", cohort, f"--predictions={folder}", f"--model={run}", f"--split={split}",
              "--output", str(result), log=log)  # fmt: skip
 
     with ThreadPoolExecutor(o.jobs) as pool:
@@ -125,6 +129,10 @@ def table(results: dict[str, dict], labelled: list[int], seeds: list[int]) -> st
         means = [r["mean_dice"] for r in runs]
         per_seed = ", ".join(f"{m:.3f}" for m in means)
         lines.append(f"| {count} | {arm} | " + " | ".join(cells) + f" | **{spread(means)}** | {per_seed} |")
+    lines += [
+        "",
+        "Pre-trained minus scratch, mean Dice, seed by seed: " + gains(results, labelled, seeds) + ".",
+    ]
     lines += ["", "Every test case, Dice, mean over seeds:", ""]
     arms = [(count, arm) for count in labelled for arm in ARMS]
     lines.append("| case | structure | " + " | ".join(f"{arm}, {count}" for count, arm in arms) + " |")
@@ -138,6 +146,14 @@ def table(results: dict[str, dict], labelled: list[int], seeds: list[int]) -> st
             empty = " (reference empty)" if first["cases"][i]["scores"][k]["reference_ml"] == 0 else ""
             lines.append(f"| {case['id']} | {structure}{empty} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def gains(results: dict[str, dict], labelled: list[int], seeds: list[int]) -> str:
+    def gain(count: int, seed: int) -> str:
+        pretrained, scratch = (results[name(count, seed, arm)]["mean_dice"] for arm in ARMS)
+        return f"{pretrained - scratch:+.3f}"
+
+    return "; ".join(f"{n} labelled: " + ", ".join(gain(n, s) for s in seeds) for n in labelled)
 
 
 def spread(values: list[float]) -> str:

@@ -63,6 +63,16 @@ def test_scanning_loads_no_torch(phantoms):
         (["evaluate", "COHORT", "--predictions", "/no/folder"], "/no/folder"),
         (["report", "/no/run"], "/no/run"),
         (["info", "/no/model"], "/no/model"),
+        (["pretrain", "COHORT", "--out", "RUN", "--spacing", "nan,1,1"], "spacing"),
+        (["pretrain", "COHORT", "--out", "RUN", "--spacing", "5"], "3 of them"),
+        (["pretrain", "COHORT", "--out", "RUN", "--set", "train.learning_rate=nan"], "learning_rate"),
+        (["pretrain", "COHORT", "--out", "RUN", "--seed", "-1"], "seed"),
+        (["pretrain", "COHORT", "--out", "RUN", "--set", "train.validation_share=1.5"], "validation_share"),
+        (["pretrain", "COHORT", "--out", "RUN", "--modalities", "T1,T1"], "modalities"),
+        (
+            ["pretrain", "COHORT", "--out", "RUN", "--set", "mask.pattern=modal", "--modalities", "T1"],
+            "modal",
+        ),
         (["cache", "--cache", "COHORT", "--remove"], "not a cache"),
         (["phantom", "--out", "COHORT"], "overwrite"),
         (["demo", "--out", "COHORT"], "not a demo"),
@@ -122,3 +132,31 @@ def test_the_chain_on_the_command_line(phantoms, cache, tmp_path, capsys):
     assert '"T1ce"' in capsys.readouterr().out
     assert main(["cache", "--cache", str(cache)]) == 0
     assert "cases" in capsys.readouterr().out
+
+
+def test_a_table_never_replaces_a_datalist(phantoms, tmp_path, capsys):
+    mine = tmp_path / "cohort.csv"
+    mine.write_text(f"id,T1\nanna,{phantoms}/sub-001/sub-001_T1.nii.gz\n")
+    before = mine.read_text()
+    assert main(["scan", str(mine), "--out", str(tmp_path), "--overwrite"]) == 2
+    assert main(["scan", str(phantoms), "--out", str(tmp_path)]) == 2
+    assert mine.read_text() == before and "exists already" in capsys.readouterr().err
+    assert main(["scan", str(phantoms), "--out", str(tmp_path / "table")]) == 0
+
+
+def test_labels_are_never_taken_for_a_modality(phantoms, tmp_path, capsys):
+    folder = phantoms / "sub-001"
+    file = tmp_path / "list.csv"
+    file.write_text(f"ID,T1,seg\nanna,{folder}/sub-001_T1.nii.gz,{folder}/sub-001_seg.nii.gz\n")
+    assert main(["scan", str(file)]) == 2
+    assert "name of labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ['{"training": 5}', '[{"id": 1, "images": {"T1": 5}}]', "[5]", '{"cases": 1}']
+)
+def test_malformed_datalists_are_bad_input(content, tmp_path, capsys):
+    file = tmp_path / "list.json"
+    file.write_text(content)
+    assert main(["scan", str(file)]) == 2
+    assert str(file) in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_a_truncated_prediction_is_a_failure_not_a_smaller_lesion(tmp_path):
     save(file, cube(2, 3, 4, 7))
     file.write_bytes(file.read_bytes()[:-200])
     result = evaluate(reference, tmp_path / "out", LESION)
-    assert "cut short" in result.failed[0].error
+    assert "incomplete" in result.failed[0].error
 
 
 def test_bad_input(tmp_path):

@@ -17,13 +17,18 @@ from emim.cohort.case import Case, Cohort
 from emim.cohort.scan import CaseRow, Scan
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
+from emim.evaluation.masks import prediction_values
 from emim.events import Events
 from emim.inference.image_file import write_like
+from emim.inference.inputs import choose_reference, match_inputs
+from emim.inference.labelling import label_on_grid
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.inference.segment import segment
 from emim.networks.segmenter import Segmenter
 from emim.package.bundle import write_package
 from emim.package.model import ModelCard
+from emim.training.structures import parse_structures
+from emim.volumes.grid import Grid
 from emim.volumes.io import read_header
 
 HEAD, LESION, CORE = 26.0, 9.0, 5.0  # radii in mm
@@ -410,3 +415,31 @@ def test_cohort_ids_stay_in_the_folder(model, scans, tmp_path):
     cohort = Cohort(("FLAIR",), (Case("../x", "x", {"FLAIR": str(scans["FLAIR"])}),))
     with pytest.raises(EmimError, match="cannot name a file"):
         segment(model, None, tmp_path / "out", cohort=cohort, device="cpu")
+
+
+def test_nested_regions_are_nested_and_measured_alike_everywhere():
+    structures, _ = parse_structures(["WT=1,2", "TC=1"])
+    card = ModelCard(
+        name="nested", modalities=("T1",), structures=structures, overlapping=True,
+        preprocess=PreprocessConfig(spacing=(1, 1, 1)), network=NetworkConfig(), crop=16,
+    )  # fmt: skip
+    probabilities = np.zeros((2, 8, 8, 8), np.float32)
+    probabilities[0, :, :, :4] = 0.9  # the whole tumour misses a part of its core
+    probabilities[1, :, :, 2:6] = 0.9
+    grid = Grid((8, 8, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    result = label_on_grid(card, probabilities, grid, grid)
+    assert result.volumes == {"WT": 8 * 8 * 6 / 1000, "TC": 8 * 8 * 4 / 1000}
+    painted = prediction_values(structures)
+    for i, s in enumerate(structures):
+        in_map = np.isin(result.label, list(painted[s.name]))
+        assert np.array_equal(in_map, result.layers[i] == s.output)
+        assert in_map.sum() / 1000 == result.volumes[s.name]
+
+
+def test_the_first_input_given_is_the_reference():
+    card = ModelCard(
+        name="order", modalities=("T1", "T2"), structures=parse_structures(["a=1"])[0], overlapping=False,
+        preprocess=PreprocessConfig(spacing=(1, 1, 1)), network=NetworkConfig(), crop=16,
+    )  # fmt: skip
+    images = match_inputs(card, {"t2": "/b.nii", "T1": "/a.nii"})
+    assert choose_reference(card, images) == "T2"

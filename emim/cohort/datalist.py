@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from emim.cohort.found import Found, FoundCase
-from emim.cohort.patterns import canonical, find_modality, strip_extension
+from emim.cohort.patterns import canonical, find_modality, name_kind, strip_extension
 from emim.cohort.volume import VolumeFacts
 from emim.errors import EmimError
 
@@ -50,6 +50,8 @@ def read_datalist(file: Path, modalities: tuple[str, ...] | None = None) -> Foun
     if not found.cases:
         raise EmimError("The datalist has no case.", file)
     twice = [i for i, n in Counter(c.id for c in found.cases).items() if n > 1]
+    folded = Counter(c.id.casefold() for c in found.cases)
+    twice = twice or [c.id for c in found.cases if folded[c.id.casefold()] > 1]  # one file on many disks
     if twice:
         raise EmimError(
             f"The id {twice[0]!r} occurs more than once.", file, "Give every case an id of its own."
@@ -70,9 +72,18 @@ def read_datalist(file: Path, modalities: tuple[str, ...] | None = None) -> Foun
 
 def _from_json(text: str, file: Path, modalities: tuple[str, ...] | None) -> Found:
     try:
-        data = json.loads(text)
+        return _from_data(json.loads(text), file, modalities)
     except json.JSONDecodeError as error:
         raise EmimError(f"The datalist is not valid JSON: {error}.", file) from error
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise EmimError(
+            f"The datalist holds something unexpected ({type(error).__name__}: {error}).",
+            file,
+            'It must hold [{"id": …, "images": {"T1": "path", …}, "label": "path"}, …].',
+        ) from error
+
+
+def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Found:
     if isinstance(data, dict) and "training" in data:
         return _from_decathlon(data, file, modalities)
     entries = data.get("cases") if isinstance(data, dict) else data
@@ -87,7 +98,7 @@ def _from_json(text: str, file: Path, modalities: tuple[str, ...] | None) -> Fou
         where = f"{file}, case {n}"
         if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("images"), dict):
             raise EmimError('A case needs "id" and "images": {modality: path}.', where)
-        images = {m: [p] for m, p in entry["images"].items() if p is not None}
+        images = {m: [p] for m, p in entry["images"].items() if p not in (None, "")}
         images |= entry.get("duplicates", {})  # a cohort.json says what could not be decided
         labels = [entry["label"]] if entry.get("label") else []
         labels += images.pop("label", []) if "duplicates" in entry else []
@@ -141,6 +152,7 @@ def _from_csv(text: str, file: Path) -> Found:
     delimiter = max(",;\t", key=head.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
     columns = [c.strip() for c in reader.fieldnames or ()]
+    columns = [c.lower() if c.lower() in ("id", "subject", "label") else c for c in columns]
     reader.fieldnames = columns
     images = [
         c
@@ -151,7 +163,7 @@ def _from_csv(text: str, file: Path) -> Found:
         raise EmimError(
             "The CSV file needs a column id and one column per modality.",
             file,
-            f"Its first line has: {', '.join(columns) or 'nothing'}.",
+            f"Its first line has: {', '.join(columns) or 'nothing'}. Any other column is read as a modality.",
         )
     if len(set(columns)) < len(columns):
         raise EmimError("Two columns of the CSV file have the same name.", file)
@@ -174,6 +186,10 @@ def _case(
 ) -> FoundCase:
     case = FoundCase(str(name), str(subject or name))
     for modality, paths in images.items():
+        if name_kind(modality) == "label":
+            raise EmimError(
+                f"{modality!r} is the name of labels, not of a modality.", where, 'Call it "label".'
+            )
         usual = canonical(modality)
         if usual in case.images:
             raise EmimError(f"{modality!r} is another name of {usual!r}, which the case has already.", where)

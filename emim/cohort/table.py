@@ -12,6 +12,7 @@ from pathlib import Path
 from emim.cohort.datalist import BETWEEN_DUPLICATES
 from emim.cohort.scan import CaseRow, Scan
 from emim.cohort.volume import VolumeFacts
+from emim.errors import EmimError
 
 _SHOWN = 4  # examples in a list of many
 _LEGEND = {" +": "+n: other images of the case have n further ones", "*": "*: oblique"}
@@ -66,12 +67,18 @@ def summary(scan: Scan) -> str:
     return ", ".join(parts) + f". Modalities: {', '.join(scan.modalities)}."
 
 
-def write_table(scan: Scan, folder: str | Path) -> tuple[Path, Path]:
+def write_table(scan: Scan, folder: str | Path, overwrite: bool = False) -> tuple[Path, Path]:
     """Write ``cohort.json`` (complete; a datalist for later commands) and ``cohort.csv`` into ``folder``.
 
-    Existing files of these names are replaced.
+    Raises:
+        EmimError: when they exist and ``overwrite`` is false, or one is what was scanned.
     """
     folder = Path(folder)
+    for file in (folder / "cohort.json", folder / "cohort.csv"):
+        if file.resolve() == Path(scan.source).resolve():
+            raise EmimError("The table would replace the datalist it was made from.", file, "Choose another.")
+        if file.exists() and not overwrite:
+            raise EmimError("The table exists already.", file, "Choose another folder, or give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
     as_json = json.dumps(scan.to_dict(), indent=1, ensure_ascii=False)
     return _write(folder / "cohort.json", as_json), _write(folder / "cohort.csv", _as_csv(scan))

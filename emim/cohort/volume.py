@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class VolumeFacts:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> VolumeFacts:
         """The facts that :meth:`to_dict` wrote; JSON has turned their tuples into lists."""
-        return VolumeFacts(**{k: _tuples(v) for k, v in data.items()})
+        known = {f.name for f in fields(VolumeFacts)}
+        return VolumeFacts(**{k: _tuples(v) for k, v in data.items() if k in known})
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (LPS, mm) of the box around the whole grid."""

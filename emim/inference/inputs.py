@@ -24,7 +24,7 @@ def match_inputs(
         ignore_others: leave out modalities the model does not know, instead of refusing them.
 
     Returns:
-        modality, as the model writes it, to absolute path; in the model's order; missing ones absent.
+        modality, as the model writes it, to absolute path, in the order given; missing ones absent.
 
     Raises:
         EmimError: for a modality that is unknown, given twice or missing without being optional, and
@@ -50,7 +50,7 @@ def match_inputs(
         if not needed:
             can = "Give at least one."
         raise EmimError(f"The model needs {', '.join(needed or missing)}.", hint=f"{takes} {can}")
-    return {m: images[m] for m in card.modalities if m in images}
+    return images
 
 
 def choose_reference(card: ModelCard, images: Mapping[str, str], reference: str | None = None) -> str:

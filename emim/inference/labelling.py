@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,8 @@ def label_on_grid(
 ) -> Labelling:
     """Resample ``probabilities`` (C, Z, Y, X) from ``source`` to ``target`` and decide there.
 
-    Overlapping structures: probability of at least 0.5. Exclusive ones: the most probable class.
+    Overlapping structures: probability of at least 0.5, and every voxel of a structure nested within
+    (its label values are a part of the other's). Exclusive ones: the most probable class.
     One channel is resampled at a time, to spare memory on large references.
 
     Args:
@@ -53,23 +54,35 @@ def label_on_grid(
 
     kind = np.uint8 if max(s.output for s in card.structures) <= 255 else np.int16
     label = np.zeros(target.shape, kind)
-    layers = []
+    masks: list[np.ndarray] = []
     best = None if card.overlapping else on_target(0, 1.0)
     for i, structure in enumerate(card.structures):
         channel = on_target(i if card.overlapping else i + 1, 0.0)
         if save is not None:
             save(structure, channel)
         if best is None:
-            inside = channel >= THRESHOLD
-            layers.append(inside * kind(structure.output))
+            masks.append(channel >= THRESHOLD)
         else:
-            inside = channel > best
+            label[channel > best] = structure.output
             np.maximum(best, channel, out=best)
-        label[inside] = structure.output
-    layers = np.stack(layers) if layers else label[None]
+    if card.overlapping:
+        _nest(card.structures, masks)
+        for structure, mask in zip(card.structures, masks, strict=True):
+            label[mask] = structure.output
+        layers = np.stack([m * kind(s.output) for s, m in zip(card.structures, masks, strict=True)])
+    else:
+        layers = label[None]
     voxel_ml = float(np.prod(target.spacing)) / 1000
     counts = {}
     for i, structure in enumerate(card.structures):
         whole = layers[i] if card.overlapping else label
         counts[structure.name] = int(np.count_nonzero(whole == structure.output))
     return Labelling(label, layers, {name: n * voxel_ml for name, n in counts.items()})
+
+
+def _nest(structures: Sequence[Structure], masks: list[np.ndarray]) -> None:
+    """Add to each mask those of the structures within it, so that a tumour is never less than its core."""
+    for outer, mask in zip(structures, masks, strict=True):
+        for inner, part in zip(structures, masks, strict=True):
+            if set(inner.values) < set(outer.values):
+                mask |= part

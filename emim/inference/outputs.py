@@ -96,7 +96,8 @@ def check_writable(files: Iterable[Path], inputs: Iterable[str | Path], overwrit
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path of the same ending, then rename to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    # Short, as a long name may be allowed but not a longer one.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes[-2:])}")
     try:
         write(temporary)
         os.replace(temporary, path)

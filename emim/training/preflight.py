@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def check_pretraining(config: PretrainConfig) -> None:
         refuse("mask.unit", mask.unit, f"train.crop ({train.crop}) must hold it twice or more, exactly.")
     if any(not 0 <= level < len(network.blocks) for level in regulariser.levels or ()):
         refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {len(network.blocks) - 1}.")
-    if regulariser.cells < 1 or regulariser.width < 2 or regulariser.weight < 0:
+    if regulariser.cells < 1 or regulariser.width < 2 or not 0 <= regulariser.weight < math.inf:
         refuse("regulariser", regulariser, "cells and width are positive, weight is not negative.")
     if regulariser.levels == ():
         refuse(
@@ -92,20 +93,22 @@ def check_training(config: Any) -> None:
     if train.validate_every is not None and train.validate_every < 1:
         refuse("train.validate_every", train.validate_every, "It is a positive number of steps.")
     for name in ("warmup", "validation_share"):
-        if not 0 <= getattr(train, name) <= 1:
-            refuse(f"train.{name}", getattr(train, name), "It is a share, 0 to 1.")
+        if not 0 <= getattr(train, name) < 1:
+            refuse(f"train.{name}", getattr(train, name), "It is a share, from 0 to below 1.")
     for name in ("weight_decay", "seed", "checkpoint_every", "workers"):
-        if (getattr(train, name) or 0) < 0:
+        if not 0 <= (getattr(train, name) or 0) < math.inf:
             refuse(f"train.{name}", getattr(train, name), "It is not negative.")
-    if config.preprocess.clip <= 0:
+    if not 0 < config.preprocess.clip < math.inf:
         refuse("preprocess.clip", config.preprocess.clip, "It is positive.")
     for name in ("learning_rate", "grad_clip"):
-        if getattr(train, name) <= 0:
+        if not 0 < getattr(train, name) < math.inf:
             refuse(f"train.{name}", getattr(train, name), "It is positive.")
     if train.crop % network.divisor or train.crop // network.divisor < 2:
         refuse("train.crop", train.crop, f"A multiple of {network.divisor}, at least {2 * network.divisor}.")
-    if config.preprocess.spacing is not None and min(config.preprocess.spacing) <= 0:
-        refuse("preprocess.spacing", config.preprocess.spacing, "Three positive numbers, in mm.")
+    if not all(0.05 <= s <= 50 for s in config.preprocess.spacing or ()):
+        refuse("preprocess.spacing", config.preprocess.spacing, "Three numbers in mm, from 0.05 to 50.")
+    if len(set(config.modalities or ())) < len(config.modalities or ()):
+        refuse("modalities", config.modalities, "Name each once.")
     choose_device(train.device)
 
 
@@ -136,6 +139,13 @@ def recorded_cohort(run: RunFolder, found: Scan) -> tuple[Cohort, Split]:
         EmimError: when a case is no longer there.
     """
     split = recorded_split(run.path)
+    known = {c.id for c in found.cohort.cases}
+    if missing := [i for i in (*split.training, *split.validation) if i not in known]:
+        raise EmimError(
+            f"The run began with cases that the cohort lacks now: {', '.join(missing[:5])}.",
+            found.source,
+            "Give no cohort to use the run's own, and see that its files are where they were.",
+        )
     cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
     return cohort.select([*split.training, *split.validation]), split
 
