@@ -20,6 +20,7 @@ from emim.config import (
 from emim.errors import EmimError
 from emim.masking.units import to_voxels
 from emim.networks.pretrainer import MaskedAutoencoder
+from emim.networks.rescale import feature_scales, fit_fresh_decoder
 from emim.networks.segmenter import Segmenter
 from emim.networks.transfer import INPUT_LAYER, TOKENS, transfer
 from emim.package.bundle import read_package
@@ -280,6 +281,27 @@ def test_transfer_takes_encoder_tokens_and_coarse_decoder():
     everything = {*report.loaded, *report.new}
     assert everything == set(target.state_dict())
     assert "new, at random" in report.text()
+
+
+@pytest.mark.parametrize("growth", [1.0, 30.0])
+def test_fresh_layers_are_fitted_to_the_scale_of_loaded_features(growth):
+    source = pretrained()
+    with torch.no_grad():
+        for name, weight in source.named_parameters():
+            if "conv2" in name or "conv_init" in name:
+                weight *= growth
+    torch.manual_seed(0)
+    target = Segmenter(2, 3, NETWORK).eval()
+    x, present = torch.randn(2, 2, 32, 32, 32), torch.ones(2, 2, dtype=torch.bool)
+    fresh, logits = feature_scales(target, x, present), target(x, present).std()
+    transfer(source.state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
+    loaded = target.unet.encoder.conv_init.weight.clone()
+    before = target(x, present).std()
+    factors = fit_fresh_decoder(target, fresh, feature_scales(target, x, present), loaded=1)
+    assert torch.equal(target.unet.encoder.conv_init.weight, loaded)
+    assert 0.4 < target(x, present).std() / logits < 2.5
+    if growth > 1:
+        assert before / logits > 5 and min(factors) > 5, "without it the logits start far too large"
 
 
 def test_transfer_arranges_modalities_by_name():

@@ -31,6 +31,8 @@ from emim.training.split import Split, exclude_subjects, split_by_subject
 from emim.training.structures import structures_of_values
 
 if TYPE_CHECKING:
+    import torch
+
     from emim.networks.segmenter import Segmenter
 
 
@@ -233,8 +235,6 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     card = _card(run, config, cohort, split)
     torch.manual_seed(config.train.seed)
     network = Segmenter(len(cohort.modalities), card.outputs, config.network)
-    rates = _transfer(run, network, cohort.modalities) if config.init else {}
-    network.to(device)
     loss_function = SegmentationLoss(config.overlapping)
     watch = FinetuneWatch(card, validation, device)
     data = FinetuneBatches(
@@ -248,6 +248,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         config.foreground_share,
         config.modality_dropout,
     )
+    rates = _transfer(run, network, data[0]) if config.init else {}
+    network.to(device)
     events.status(
         f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³."
@@ -295,13 +297,19 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     return run.model
 
 
-def _transfer(run: RunFolder, network: Segmenter, modalities: tuple[str, ...]) -> dict[str, float]:
-    """Load the initial weights, report what became of them, return the learning rates they need."""
+def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Load the initial weights, report what became of them, return the learning rates they need.
+
+    The layers that stay fresh are fitted to the scale of the loaded features on ``batch``.
+    """
+    from emim.networks.rescale import feature_scales, fit_fresh_decoder
     from emim.networks.transfer import transfer
 
     file = run.path / "transfer.json"
     if run.load_checkpoint("last.pt") is None or not file.exists():
         source = read_source(run.config.init)
+        modalities = run.config.modalities
+        fresh = feature_scales(network, batch["input"], batch["present"])
         report = transfer(
             source.load_state(),
             network,
@@ -310,6 +318,14 @@ def _transfer(run: RunFolder, network: Segmenter, modalities: tuple[str, ...]) -
             source.name,
             same_structures=source.structures == run.config.structures,
         )
+        if not source.structures:
+            learned = feature_scales(network, batch["input"], batch["present"])
+            decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
+            factors = fit_fresh_decoder(network, fresh, learned, len(decoder))
+            levels = ", ".join(f"{f:.3g}" for f in factors)
+            report.adapted.append(
+                ("new decoder layers", f"scaled to the loaded features, {levels} times fresh ones")
+            )
         write_json(file, report.to_dict())
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.
