@@ -211,6 +211,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": {"filters": 12, "blocks": (1, 2, 2, 2)},
         "mask": {"unit": 8},
         "train": {"crop": 48, "steps": 1500, "learning_rate": 2e-3},
+        "transferred_rate": 1.0,  # a few hundred steps are too short for a tenth of the rate
     },
     "base": {"network": {"filters": 32, "blocks": (1, 2, 2, 4, 4)}, "train": {"crop": 96}},
     "large": {

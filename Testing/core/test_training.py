@@ -1,5 +1,6 @@
 """Pieces of training: splits, structures, settings, sampling, transfer, and both runs end to end."""
 
+import copy
 import json
 
 import numpy as np
@@ -20,7 +21,7 @@ from emim.config import (
 from emim.errors import EmimError
 from emim.masking.units import to_voxels
 from emim.networks.pretrainer import MaskedAutoencoder
-from emim.networks.rescale import feature_scales, fit_fresh_decoder
+from emim.networks.rescale import feature_scales, match_fresh_scale
 from emim.networks.segmenter import Segmenter
 from emim.networks.transfer import INPUT_LAYER, TOKENS, transfer
 from emim.package.bundle import read_package
@@ -284,24 +285,31 @@ def test_transfer_takes_encoder_tokens_and_coarse_decoder():
 
 
 @pytest.mark.parametrize("growth", [1.0, 30.0])
-def test_fresh_layers_are_fitted_to_the_scale_of_loaded_features(growth):
+def test_transferred_weights_get_the_scale_of_fresh_ones_and_compute_the_same(growth):
     source = pretrained()
     with torch.no_grad():
         for name, weight in source.named_parameters():
-            if "conv2" in name or "conv_init" in name:
+            if "conv" in name:
                 weight *= growth
     torch.manual_seed(0)
     target = Segmenter(2, 3, NETWORK).eval()
+    fresh = copy.deepcopy(target)
     x, present = torch.randn(2, 2, 32, 32, 32), torch.ones(2, 2, dtype=torch.bool)
-    fresh, logits = feature_scales(target, x, present), target(x, present).std()
     transfer(source.state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
-    loaded = target.unet.encoder.conv_init.weight.clone()
-    before = target(x, present).std()
-    factors = fit_fresh_decoder(target, fresh, feature_scales(target, x, present), loaded=1)
-    assert torch.equal(target.unet.encoder.conv_init.weight, loaded)
-    assert 0.4 < target(x, present).std() / logits < 2.5
+    before, logits = target.unet.encoder(x), target(x, present)
+    factors = match_fresh_scale(target, fresh, x, present, loaded=1)
+    after = target.unet.encoder(x)
+    for a, b, factor in zip(before, after, factors, strict=True):
+        assert torch.allclose(a * factor, b, atol=2e-3 * float(b.abs().max())), "the same but for the scale"
+    wanted, scales = feature_scales(fresh, x, present), feature_scales(target, x, present)
+    assert scales.encoder == pytest.approx(wanted.encoder, rel=0.01)
+    conv1 = target.unet.encoder.layers[2]["blocks"][0].conv1.weight
+    assert float(conv1.norm()) == pytest.approx(
+        float(fresh.unet.encoder.layers[2]["blocks"][0].conv1.weight.norm()), rel=1e-4
+    )
+    assert 0.4 < target(x, present).std() / fresh(x, present).std() < 2.5
     if growth > 1:
-        assert before / logits > 5 and min(factors) > 5, "without it the logits start far too large"
+        assert logits.std() > 5 * fresh(x, present).std(), "without it the logits start far too large"
 
 
 def test_transfer_arranges_modalities_by_name():

@@ -1,10 +1,16 @@
-"""Fit a fresh decoder to the feature scales of a pre-trained encoder.
+"""Give transferred weights the scale of fresh ones, without changing what the network computes.
 
 Within SegResNetDS every branch begins with an instance normalisation, while the residual sums that go to
-the skip connections do not: pre-training leaves their scale free, and it grows by one or two orders of
-magnitude. A decoder and output layer with their usual initial weights would be drowned by the skips and
-start from logits far too large, which costs more steps than pre-training saves. So the fresh layers
-are scaled, exactly as if the network were all fresh; what was loaded stays as it was.
+the skip connections do not: pre-training leaves the scale of both free, and it grows by one or two
+orders of magnitude. A fresh decoder on top would be drowned by the skips and start from logits far
+too large; and weights that have grown hardly move at a learning rate made for fresh ones. So
+
+* a convolution that writes into a sum is scaled by what brings the level's features to the standard
+  deviation they have in a fresh network: all of a level alike, which scales its sum exactly;
+* a convolution whose output is normalised (the first of a block) is scaled to its fresh norm, which
+  changes nothing.
+
+Up to the normalisations' epsilon the features stay the same but for one factor per level.
 """
 
 from __future__ import annotations
@@ -37,25 +43,43 @@ def feature_scales(network: Segmenter, x: torch.Tensor, present: torch.Tensor) -
 
 
 @torch.no_grad()
-def fit_fresh_decoder(network: Segmenter, fresh: Scales, learned: Scales, loaded: int) -> list[float]:
-    """Scale the fresh decoder levels of ``network`` in place; its logits get the size they have when fresh.
+def match_fresh_scale(
+    network: Segmenter, fresh: Segmenter, x: torch.Tensor, present: torch.Tensor, loaded: int
+) -> list[float]:
+    """Rescale ``network`` in place to the scale of ``fresh``; see the module's text.
 
     Args:
         network: with transferred weights in the encoder and the first ``loaded`` levels of the decoder.
-        fresh, learned: scales before and after the transfer, on the same crops.
+        fresh: the same network before the transfer.
+        x, present: as in :func:`feature_scales`.
 
     Returns:
-        The factor of each encoder level, learned over fresh, finest first.
+        The factor of each encoder level, finest first.
     """
-    factors = [a / b for a, b in zip(learned.encoder, fresh.encoder, strict=True)]
-    levels = list(network.unet.up_layers)
-    coarse_to_fine = factors[-2::-1]  # of the skip that each decoder level adds
-    before = learned.decoder[loaded - 1] / fresh.decoder[loaded - 1] if loaded else factors[-1]
-    for level, factor in list(zip(levels, coarse_to_fine, strict=True))[loaded:]:
-        for weight in level["upsample"].parameters():
-            weight *= factor / before
-        for block in level["blocks"]:
-            block.conv2.weight *= factor
-        before = factor
-    levels[-1]["head"].weight /= before
+    wanted, learned = feature_scales(fresh, x, present), feature_scales(network, x, present)
+    factors = [f / s for f, s in zip(wanted.encoder, learned.encoder, strict=True)]
+    encoder, decoder = network.unet.encoder, list(network.unet.up_layers)
+    encoder.conv_init.weight *= factors[0]
+    for i, level in enumerate(encoder.layers):
+        _scale_blocks(level["blocks"], fresh.unet.encoder.layers[i]["blocks"], factors[i])
+        if i + 1 < len(factors):
+            level["downsample"].weight *= factors[i + 1] / factors[i]
+    coarse = factors[::-1]
+    for i, level in enumerate(decoder[:loaded]):  # their skips have been scaled: they follow
+        _scale(level["upsample"], coarse[i + 1] / coarse[i])
+        _scale_blocks(level["blocks"], fresh.unet.up_layers[i]["blocks"], coarse[i + 1])
+    if 0 < loaded < len(decoder):  # the first fresh level takes in what is left of the difference
+        left = feature_scales(network, x, present).decoder[loaded - 1]
+        _scale(decoder[loaded]["upsample"], wanted.decoder[loaded - 1] / left)
     return factors
+
+
+def _scale_blocks(blocks: torch.nn.Module, fresh: torch.nn.Module, factor: float) -> None:
+    for block, new in zip(blocks, fresh, strict=True):
+        block.conv1.weight *= new.conv1.weight.norm() / block.conv1.weight.norm()
+        block.conv2.weight *= factor
+
+
+def _scale(module: torch.nn.Module, factor: float) -> None:
+    for weight in module.parameters():
+        weight *= factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import time
@@ -300,16 +301,16 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]) -> dict[str, float]:
     """Load the initial weights, report what became of them, return the learning rates they need.
 
-    The layers that stay fresh are fitted to the scale of the loaded features on ``batch``.
+    Weights of a pre-training are brought to the scale of fresh ones, measured on ``batch``.
     """
-    from emim.networks.rescale import feature_scales, fit_fresh_decoder
+    from emim.networks.rescale import match_fresh_scale
     from emim.networks.transfer import transfer
 
     file = run.path / "transfer.json"
     if run.load_checkpoint("last.pt") is None or not file.exists():
         source = read_source(run.config.init)
         modalities = run.config.modalities
-        fresh = feature_scales(network, batch["input"], batch["present"])
+        fresh = copy.deepcopy(network)
         report = transfer(
             source.load_state(),
             network,
@@ -319,12 +320,11 @@ def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]
             same_structures=source.structures == run.config.structures,
         )
         if not source.structures:
-            learned = feature_scales(network, batch["input"], batch["present"])
             decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
-            factors = fit_fresh_decoder(network, fresh, learned, len(decoder))
+            factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
             levels = ", ".join(f"{f:.3g}" for f in factors)
             report.adapted.append(
-                ("new decoder layers", f"scaled to the loaded features, {levels} times fresh ones")
+                ("scale of the weights", f"levels times {levels}: features as in a fresh network")
             )
         write_json(file, report.to_dict())
         run.events.status(report.text())
