@@ -23,6 +23,8 @@ EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_CANCELLED = 1, 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see :mod:`emim.errors`)."""
+    # Threads that wait by spinning slow a busy machine down tenfold; torch reads this when it loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = build_parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():  # the training loop has its own way
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -33,13 +33,13 @@ class Plan:
 PHANTOM_SUBJECTS, PHANTOM_LABELLED = 28, 12
 PHANTOMS = Plan(
     pretraining=(
-        "--steps=350",
+        "--steps=250",
         "--set=train.crop=32",
         "--set=network.filters=8",
         "--set=train.learning_rate=3e-3",
         "--set=train.validate_every=50",
     ),
-    finetuning=("--steps=150", "--set=train.learning_rate=3e-3", "--set=train.validate_every=50"),
+    finetuning=("--steps=120", "--set=train.learning_rate=3e-3", "--set=train.validate_every=60"),
     structures=("WT=1,2,3", "TC=1,3", "ET=3"),
 )
 OWN = Plan(pretraining=("--steps=400",), finetuning=("--steps=200",), structures=())
