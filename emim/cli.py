@@ -408,7 +408,13 @@ def _add_evaluate(commands: Any) -> None:
     _cohort(p)
     p.add_argument("--predictions", required=True, metavar="FOLDER", help="label maps named by case id")
     p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
-    p.add_argument("--structure", action="append", default=[], metavar="NAME=VALUES")
+    p.add_argument(
+        "--structure",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="label values of each structure in the references, where they differ from the model's",
+    )
     p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
     p.add_argument("--cases", metavar="A,B", help="only these cases")
     p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
@@ -421,7 +427,9 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     from emim.training.structures import parse_structures, structures_of_values
 
     found = _select(_open_cohort(options, events), options)
-    if options.structure:
+    if options.structure and options.model:
+        structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
+    elif options.structure:
         structures, _ = parse_structures(options.structure)
     elif options.model:
         structures = read_card(options.model).structures
@@ -433,6 +441,20 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     _say(events, result.table())
     events.result(**result.to_dict())
     return EXIT_FAILURE if result.failed else 0
+
+
+def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
+    """The structures of a model with the label values that the references use for them."""
+    import dataclasses
+
+    values = {s.name: s.values for s in given}
+    names = [s.name for s in structures]
+    if set(values) != set(names):
+        raise EmimError(
+            f"--structure names {', '.join(values)}; the model has {', '.join(names)}.",
+            hint="With --model, give the reference's label values of every structure of the model.",
+        )
+    return tuple(dataclasses.replace(s, values=values[s.name]) for s in structures)
 
 
 def _add_report(commands: Any) -> None:

@@ -125,7 +125,11 @@ def test_the_chain_on_the_command_line(phantoms, cache, tmp_path, capsys):
     evaluate = ["evaluate", table, "--predictions", folder, "--model", str(place / "fine"), cases]
     assert main([*evaluate, "--output", str(place / "scores.json")]) == 0
     assert "WT" in capsys.readouterr().out
+    recoded = ["--structure=WT=1,2,3,4", "--structure=ET=3,4"]
+    assert main([*evaluate, *recoded, "--output", str(place / "recoded.json")]) == 0
+    assert main([*evaluate, recoded[0]]) == 2, "a structure of the model is missing"
     scores = json.loads((place / "scores.json").read_text())
+    assert json.loads((place / "recoded.json").read_text())["mean_dice"] == scores["mean_dice"]
     assert len(scores["cases"]) == 2 and 0 <= scores["mean_dice"] <= 1
     assert main(["report", str(place / "pre")]) == 0
     assert main(["info", str(place / "fine")]) == 0
