@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SCHEMA_VERSION = 1
-TYPES = ("status", "progress", "metric", "preview", "warning", "error", "result")
 
 
 def to_json(value: Any) -> Any:
