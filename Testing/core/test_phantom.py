@@ -227,3 +227,14 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="on fire"):
         generate(tmp_path / "p", subjects=5, spacing=SPACING)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_modality_can_lie_on_a_grid_of_its_own(tmp_path):
+    folder = generate(tmp_path / "heads", subjects=1, labelled=1, spacing=5.0, own_grids=True) / "sub-001"
+    images = {m: sitk.ReadImage(str(folder / f"sub-001_{m}.nii.gz")) for m in MODALITIES}
+    grids = {(i.GetSize(), i.GetSpacing(), i.GetDirection()) for i in images.values()}
+    assert len(grids) == len(MODALITIES)
+    on_t1 = {m: sitk.GetArrayFromImage(sitk.Resample(i, images["T1"])) > 0 for m, i in images.items()}
+    for modality, inside in on_t1.items():  # the same head, wherever the voxels lie
+        overlap = 2 * (inside & on_t1["T1"]).sum() / (inside.sum() + on_t1["T1"].sum())
+        assert overlap > 0.85, (modality, overlap)  # slices of some 10 mm have coarse edges

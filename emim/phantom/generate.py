@@ -41,6 +41,7 @@ def generate(
     skull: bool = False,
     overwrite: bool = False,
     events: Events | None = None,
+    own_grids: bool = False,
 ) -> Path:
     """Make ``folder`` with one sub-folder a subject, a README.txt and a phantom.json.
 
@@ -55,6 +56,8 @@ def generate(
             scanners do and takes some twenty times as long.
         skull: with skull and scalp, and noise in the air around them; else skull-stripped, outside 0.
         overwrite: replace a folder made by this function before.
+        own_grids: every modality but T1 lies on a grid of its own: thick slices, tilted otherwise. Else
+            one modality of every second subject does.
 
     Returns:
         The folder.
@@ -89,7 +92,7 @@ def generate(
             f"Cannot write here: {error.strerror}.", folder.parent, "Choose another folder."
         ) from error
     try:
-        made = _make_subjects(part, subjects, seed, labelled, spacing, skull, events)
+        made = _make_subjects(part, subjects, seed, labelled, spacing, skull, own_grids, events)
         settings = {"seed": seed, "labelled": labelled, "spacing": spacing, "skull": skull}
         description = {"version": 1, "synthetic": True, **settings, "subjects": made}
         (part / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -114,14 +117,22 @@ def _refuse_to_destroy(folder: Path, overwrite: bool) -> None:
 
 
 def _make_subjects(
-    folder: Path, subjects: int, seed: int, labelled: int, spacing: float, skull: bool, events: Events
+    folder: Path,
+    subjects: int,
+    seed: int,
+    labelled: int,
+    spacing: float,
+    skull: bool,
+    own_grids: bool,
+    events: Events,
 ) -> list[dict]:
     # Threads suffice: NumPy and SimpleITK let go of the interpreter lock. Few, for the sake of memory.
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     made = []
     try:
         jobs = [
-            pool.submit(_make_subject, folder, i, seed, i < labelled, spacing, skull) for i in range(subjects)
+            pool.submit(_make_subject, folder, i, seed, i < labelled, spacing, skull, own_grids)
+            for i in range(subjects)
         ]
         for job in jobs:
             made.append(job.result())
@@ -131,7 +142,9 @@ def _make_subjects(
     return made
 
 
-def _make_subject(folder: Path, i: int, seed: int, labelled: bool, spacing: float, skull: bool) -> dict:
+def _make_subject(
+    folder: Path, i: int, seed: int, labelled: bool, spacing: float, skull: bool, own_grids: bool
+) -> dict:
     """Write subject ``i`` (from 0) and return what was drawn for it."""
     name = f"sub-{i + 1:03d}"
     # One stream a purpose: a skull or a missing modality does not change the brain.
@@ -152,10 +165,12 @@ def _make_subject(folder: Path, i: int, seed: int, labelled: bool, spacing: floa
     texture = 1.0 + 0.03 * head.texture
 
     # Every second subject has one modality on a grid of its own: thick, tilted slices.
-    own = ("FLAIR", "T2")[i // 2 % 2] if i % 2 else None
+    own = (("FLAIR", "T2")[i // 2 % 2],) if i % 2 else ()
     own_tilt = tilt + np.radians(machine.uniform(-12.0, 12.0, 3))
     own_spacing = (0.9 * spacing, 0.9 * spacing, spacing * machine.uniform(1.8, 2.4))
-    own_grid = scanner.make_grid("LPS", own_spacing, tuple(extent), centre_of_grid, own_tilt)
+    grids = dict.fromkeys(own, scanner.make_grid("LPS", own_spacing, tuple(extent), centre_of_grid, own_tilt))
+    if own_grids:
+        grids = _grids_of_their_own(np.random.default_rng([seed, i, 3]), spacing, extent, centre_of_grid, tilt)
 
     lost: set[str] = set()
     if not labelled and i % 3 == 0:
@@ -173,8 +188,8 @@ def _make_subject(folder: Path, i: int, seed: int, labelled: bool, spacing: floa
         if modality in lost:
             continue
         target, brain = grid, head.brain
-        if modality == own:
-            target = own_grid
+        if modality in grids:
+            target = grids[modality]
             signal = _onto(signal, grid, target)
             brain = _onto(head.brain.astype(np.float32), grid, target) > 0.5
         measured = scanner.add_rician_noise(noise, signal, sigma) * gain
@@ -187,10 +202,23 @@ def _make_subject(folder: Path, i: int, seed: int, labelled: bool, spacing: floa
         "id": name,
         "lesion": kind,
         "orientation": orientation,
-        "own grid": own,
+        "own grid": sorted(grids),
         "missing": sorted(lost),
         "sequences": {m: asdict(s) for m, s in protocol.items()},
     }
+
+
+def _grids_of_their_own(
+    rng: np.random.Generator, spacing: float, extent: np.ndarray, centre: np.ndarray, tilt: np.ndarray
+) -> dict[str, sitk.Image]:
+    """A grid for each modality but T1: another orientation, thickness, tilt and field of view."""
+    grids = {}
+    for modality, orientation in zip(MODALITIES[1:], ("LPS", "LAS", "RAS"), strict=True):
+        thick = (0.9 * spacing, 0.9 * spacing, spacing * rng.uniform(1.5, 2.4))
+        view = tuple(extent + rng.uniform(-4.0, 12.0, 3))
+        own_tilt = tilt + np.radians(rng.uniform(-12.0, 12.0, 3))
+        grids[modality] = scanner.make_grid(orientation, thick, view, centre, own_tilt)
+    return grids
 
 
 def _onto(array: np.ndarray, grid: sitk.Image, target: sitk.Image) -> np.ndarray:
