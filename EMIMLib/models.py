@@ -1,0 +1,200 @@
+"""The models installed on this machine: a folder of model packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emim.errors import EmimError
+from emim.package.archive import PackageFiles
+from emim.package.bundle import read_card, read_package
+from emim.package.model import ModelCard
+
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names of one system or another
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """One entry of the models folder.
+
+    Attributes:
+        path: the package, a folder or a zip.
+        card: what the model is; None when it cannot be used.
+        problem: why it cannot be used, or None.
+    """
+
+    path: Path
+    card: ModelCard | None
+    problem: EmimError | None = None
+
+    @property
+    def name(self) -> str:
+        """For people: the model's own name, else that of its folder."""
+        return self.card.name if self.card is not None else self.path.name
+
+
+class ModelRegistry:
+    """The model packages in one folder. Nothing in them is executed, and torch is not imported.
+
+    Args:
+        folder: None: the folder in the settings, asked for anew each time.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self._folder = None if folder is None else Path(folder)
+
+    @property
+    def folder(self) -> Path:
+        if self._folder is not None:
+            return self._folder
+        from EMIMLib.settings import modelsFolder  # needs Qt, which a script may not have
+
+        return modelsFolder()
+
+    def models(self) -> list[InstalledModel]:
+        """All packages by name; a damaged one is listed with its problem. Reads no weights."""
+        try:
+            entries = [e for e in self.folder.iterdir() if _looksLikePackage(e)]
+        except OSError:  # no folder yet
+            return []
+        return sorted((_read(e) for e in entries), key=lambda m: (m.name.casefold(), m.path.name))
+
+    def find(self, nameOrPath: str | Path) -> InstalledModel:
+        """The model of this name, folder name or path; a path may lie outside the models folder.
+
+        Raises:
+            EmimError: when there is none, or several have the name, or it is damaged.
+        """
+        text = str(nameOrPath)
+        installed = self.models()
+        found = [m for m in installed if text in (str(m.path), m.path.name)]
+        found = found or [m for m in installed if m.name == text]
+        if not found and text and Path(text).expanduser().exists():
+            path = Path(text).expanduser()
+            found = [InstalledModel(PackageFiles(path).path.absolute(), read_card(path))]
+        if not found:
+            names = ", ".join(m.name for m in installed) or "none"
+            hint = f"Import the model first. Installed: {names}."
+            raise EmimError(f"There is no model {text!r}.", self.folder, hint)
+        if len(found) > 1:
+            folders = ", ".join(m.path.name for m in found)
+            hint = f"Give the folder name instead, one of: {folders}."
+            raise EmimError(f"Several models are named {text!r}.", self.folder, hint)
+        if found[0].problem is not None:
+            raise found[0].problem
+        return found[0]
+
+    def import_(self, source: str | Path, overwrite: bool = False) -> InstalledModel:
+        """Check a package (every checksum) and copy it into the models folder.
+
+        It is copied under a hidden name and renamed, so it is complete or not there at all.
+
+        Args:
+            source: package folder or zip, or a fine-tuning run with its model in it.
+            overwrite: replace an installed model of the same folder name.
+
+        Raises:
+            EmimError: when it is no sound package, is installed already, or cannot be copied.
+        """
+        package = read_package(source)
+        target = self.folder / folderName(package.card.name)
+        if target.exists() and target.resolve() == package.path.resolve():
+            raise EmimError("This model is installed already.", target)
+        taken = _sameName(target)
+        if taken is not None and not overwrite:
+            raise EmimError(
+                f"A model named {package.card.name!r} is installed already.",
+                taken,
+                "Remove it first, or replace it.",
+            )
+        if taken is not None:
+            self._check_removable(taken)
+        try:
+            self._copy(package.path, target, taken)
+        except OSError as error:
+            raise EmimError(
+                f"The model could not be copied: {error.strerror or error}.",
+                error.filename or self.folder,
+                "Check the rights and the free space of the models folder, or choose another one.",
+            ) from error
+        return _read(target)
+
+    def remove(self, model: InstalledModel) -> None:
+        """Delete an installed model.
+
+        Raises:
+            EmimError: when it does not lie in the models folder or is no model package.
+        """
+        self._check_removable(model.path)
+        try:
+            hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.folder))
+            try:
+                os.replace(model.path, hidden / "model")  # whole or not at all; in use, Windows refuses
+            finally:
+                shutil.rmtree(hidden, ignore_errors=True)
+        except OSError as error:
+            hint = "Close programs that use it, and check the rights of the folder."
+            raise EmimError(f"The model cannot be removed: {error.strerror}.", model.path, hint) from error
+
+    def _check_removable(self, path: Path) -> None:
+        inside = path.parent.resolve() == self.folder.resolve() and not path.is_symlink()
+        if not inside or not _looksLikePackage(path):
+            raise EmimError(
+                "This is no model package in the models folder, so it is not removed.",
+                path,
+                "Remove it by hand if you are sure.",
+            )
+
+    def _copy(self, source: Path, target: Path, taken: Path | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".import-", dir=self.folder))
+        try:
+            files = PackageFiles(source)
+            for name in files.names:
+                file = work / "model" / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with files.open(name) as original, open(file, "wb") as copy:
+                    shutil.copyfileobj(original, copy)
+            read_package(work / "model")  # the copy is sound, not only the original
+            if taken is not None:
+                os.replace(taken, work / "replaced")
+            os.replace(work / "model", target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def folderName(name: str) -> str:
+    """``name`` as a folder name that every system allows; non-ASCII letters stay."""
+    text = FORBIDDEN.sub("_", name).strip(" .")[:80].strip(" .") or "model"
+    return f"_{text}" if RESERVED.fullmatch(text) else text
+
+
+def _looksLikePackage(path: Path) -> bool:
+    """Whether the entry is meant to be a package, however damaged it may be."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return (path / "configs").is_dir() or (path / "checksums.json").exists()
+    return path.suffix.lower() == ".zip" and path.is_file()
+
+
+def _read(path: Path) -> InstalledModel:
+    try:
+        return InstalledModel(path, read_card(path))
+    except EmimError as error:
+        return InstalledModel(path, None, error)
+    except Exception as error:  # a hostile file must not hide the other models
+        problem = EmimError(f"The model package cannot be read: {error}.", path, "Remove it.")
+        return InstalledModel(path, None, problem)
+
+
+def _sameName(target: Path) -> Path | None:
+    """What lies at ``target``, whatever the case of its name (systems differ in what they tell apart)."""
+    entries: Iterable[Path] = target.parent.iterdir() if target.parent.is_dir() else ()
+    return next((e for e in entries if e.name.casefold() == target.name.casefold()), None)
