@@ -1,22 +1,27 @@
 # Each target sets up all it needs in .venv (see tools/setup-venv.sh).
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup setup-slicer demo test lint format bench clean
 
 python := .venv/bin/python
 
 help:
 	@echo "make demo                 pre-train, fine-tune, segment and evaluate on synthetic heads"
 	@echo "make demo COHORT=folder   the same on your own MRI"
-	@echo "make test                 lint and the whole test suite"
-	@echo "make lint | format | bench | setup | clean"
+	@echo "make test                 lint and the whole test suite (fetches Slicer's core, about 1 GB)"
+	@echo "make lint | format | bench | setup | setup-slicer | clean"
 
 setup:
 	@tools/setup-venv.sh
 
+setup-slicer:
+	@tools/setup-venv.sh slicer
+
 demo: setup
 	$(python) -m emim demo --out demo --overwrite $(if $(COHORT),--cohort "$(COHORT)")
 
-test: lint
-	$(python) -m pytest
+# Two processes: Qt's classes are patched for the whole of the second, and a crash of it spares the first.
+test: lint setup-slicer
+	$(python) -m pytest Testing/core
+	$(python) -m pytest Testing/mrml Testing/gui Testing/package
 
 lint: setup
 	$(python) -m ruff check .
@@ -31,5 +36,5 @@ bench: setup
 	for file in Testing/benchmarks/*.py; do $(python) "$$file" || exit 1; done
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
-	find emim Testing -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache Testing/output
+	find emim EMIM* Testing -name __pycache__ -type d -prune -exec rm -rf {} +

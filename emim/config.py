@@ -177,6 +177,22 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class CardConfig:
+    """What the model package is to say about itself; what is None is filled in.
+
+    Attributes:
+        name, description, intended_use, licence: for people.
+        patterns: modality name to patterns of names it is recognised by, before the built-in ones.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    intended_use: str | None = None
+    licence: str | None = None
+    patterns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """All of ``emim finetune``.
 
@@ -190,6 +206,7 @@ class FinetuneConfig:
         modality_dropout: chance that a training sample loses one or more of its modalities.
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
             at which what is new learns.
+        card: what the model package says about itself.
     """
 
     init: str | None = None
@@ -203,6 +220,7 @@ class FinetuneConfig:
     foreground_share: float = 0.66
     modality_dropout: float = 0.3
     transferred_rate: float = 0.1
+    card: CardConfig = field(default_factory=CardConfig)
 
 
 # Sized by what the machine can do in an evening: a CPU, one small GPU, one large GPU.

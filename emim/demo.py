@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from emim.cohort.scan import Scan, scan
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.stopping import EXIT_CANCELLED
 
 MARKER = "emim-demo.json"
 
@@ -115,7 +116,10 @@ def _emim(events: Events, *arguments: str) -> None:
     from emim.cli import main
 
     print(f"\n$ emim {shlex.join(arguments)}", flush=True)
-    if code := main(arguments):
+    code = main(arguments)
+    if code == EXIT_CANCELLED:
+        raise Cancelled("Stopped.")
+    if code:
         raise EmimError(
             f"The step `emim {arguments[0]}` ended with exit code {code}.", hint="Its message is above."
         )

@@ -6,11 +6,31 @@ Every event is one JSON object with ``v`` (schema version), ``type`` and ``time`
 ``status``   ``text``: what is being done now
 ``progress`` ``done``, ``total``, ``unit``, ``text``, ``rate`` (units/s), ``seconds_left`` (or null)
 ``metric``   ``step``, ``split`` ("train" or "validation") and any number of named values
-``preview``  ``path``: a picture or array file that is new or has changed, ``kind``
+``preview``  ``path``: a file or folder that is new or has changed, ``kind`` and what the kind needs
 ``warning``  ``what``, ``where``, ``hint``
 ``error``    ``what``, ``where``, ``hint``; the command ends after it
 ``result``   what the command produced (paths, numbers); the last event of a successful command
 =========== =====================================================================================
+
+Kinds of preview, each of one validation case, sent at every validation:
+
+========================== ========================================================================
+``reconstruction``         ``path``: arrays (.npz) of pre-training for the report
+``reconstruction_volumes`` ``path``: folder; ``files``: ``original``, ``masked``, ``reconstructed``, each
+                           modality to NIfTI file; ``case``, ``step``
+``segmentation``           ``path``: arrays (.npz) of fine-tuning for the report
+``segmentation_volumes``   ``path``: folder; ``files``: NIfTI files ``image`` (first modality),
+                           ``prediction``, ``reference`` (label maps); ``case``, ``step``
+========================== ========================================================================
+
+Results of some commands:
+
+``scan``
+    ``cases``, ``modalities``, ``rows`` (:func:`emim.cohort.table.json_rows`), ``ignored``
+``runs``
+    ``runs``, each with the fields of :class:`emim.run_state.RunState`
+``pretrain --dry-run``, ``finetune --dry-run``
+    the fields of :class:`emim.training.estimate.Estimate`, and ``preset``
 
 The same lines go to ``events.jsonl`` of a run folder and, with ``--json``, to standard output.
 Values that are not finite are written as null, because JSON has no NaN.
@@ -56,6 +76,7 @@ class Events:
     def __init__(self, json_lines: bool = False, stream: TextIO | None = None) -> None:
         self.json_lines = json_lines
         self.stream = stream
+        self.ended = False  # the result was sent
         self._file: TextIO | None = None
         self._bar = None
         self._progress: tuple[tuple[str, int], float, int] | None = None
@@ -90,8 +111,8 @@ class Events:
     def metric(self, step: int, split: str, **values: Any) -> None:
         self._send("metric", step=step, split=split, **values)
 
-    def preview(self, path: str | Path, kind: str) -> None:
-        self._send("preview", path=path, kind=kind)
+    def preview(self, path: str | Path, kind: str, **fields: Any) -> None:
+        self._send("preview", path=path, kind=kind, **fields)
 
     def warning(self, what: str, where: str | Path | None = None, hint: str | None = None) -> None:
         self._send("warning", what=what, where=where, hint=hint)
@@ -101,6 +122,7 @@ class Events:
 
     def result(self, **fields: Any) -> None:
         self._send("result", **fields)
+        self.ended = True
 
     def close(self) -> None:
         self._end_bar()

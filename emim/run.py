@@ -2,7 +2,7 @@
 
 ======================= ======================================================================
 ``config.json``         every setting (:mod:`emim.config`), ``version`` and ``command``
-``environment.json``    versions and machine
+``environment.json``    versions, machine, and the process that trained last
 ``cohort.json``         the cohort and what was found wrong with it
 ``split.json``          ids for ``training`` and ``validation``, and those ``excluded``
 ``collapse_lines.json`` of the training cohort (pre-training)
@@ -11,6 +11,7 @@
 ``log.txt``             the traceback of an unexpected failure
 ``checkpoints/``        ``last.pt`` and, for fine-tuning, ``best.pt``
 ``report/``             ``report.html``, pictures, verdict
+``preview/``            volumes of a validation case (:mod:`emim.training.preview`)
 ``model/``              the model package, when fine-tuning has ended
 ``cancel``              put here by anyone who wants the run to stop at its next step
 ======================= ======================================================================
@@ -26,12 +27,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from emim import __version__
+from emim import __version__, stopping
 from emim.config import CONFIG_VERSION, from_dict, to_dict
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_json
+from emim.run_state import COMMANDS
 
 
 def write_json(file: Path, data: Any) -> None:
@@ -59,10 +59,10 @@ CONTENT = (
     "log.txt",
     "checkpoints",
     "report",
+    "preview",
     "model",
     "cancel",
 )
-COMMANDS = ("pretrain", "finetune")
 
 
 class RunFolder:
@@ -92,21 +92,14 @@ class RunFolder:
         events: Events,
     ) -> None:
         self.path = Path(path).absolute()
+        self.command = command
         self.events = events
         if resume and not self.config_file.is_file():
             raise EmimError("There is no run to resume.", self.path, "Start it without --resume.")
         if not resume:
-            self._refuse_existing(overwrite)
+            refuse_existing(self.path, overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise EmimError(
-                "Another process is training in this run folder.",
-                self.path,
-                "Wait for it, or cancel it by putting a file named `cancel` there.",
-            ) from None
+        self._lock = _lock(self.path)
         if not resume and overwrite:
             self._empty()
         for folder in (self.checkpoints, self.report):
@@ -115,9 +108,9 @@ class RunFolder:
             self.config = read_config(self.path, command, type(config))
             self.cancel_file.unlink(missing_ok=True)
         else:
-            self.config = config
-            self.save_config(command, config)
-        write_json(self.path / "environment.json", environment())
+            self.save_config(config)
+        process = {"pid": os.getpid(), "host": platform.node()}  # whom to end, where cancelling fails
+        write_json(self.path / "environment.json", {**environment(), **process})
         events.record_to(self.path / "events.jsonl")
 
     @property
@@ -137,15 +130,26 @@ class RunFolder:
         return self.path / "report"
 
     @property
+    def preview(self) -> Path:
+        return self.path / "preview"
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
 
-    def save_config(self, command: str, config: Any) -> None:
+    def save_config(self, config: Any) -> None:
         self.config = config
-        write_json(self.config_file, {"version": CONFIG_VERSION, "command": command, **to_dict(config)})
+        data = {"version": CONFIG_VERSION, "command": self.command, **to_dict(config)}
+        write_json(self.config_file, data)
 
     def cancel_requested(self) -> bool:
-        return self.cancel_file.exists()
+        """Whether a signal, the end of standard input, or a cancel file asks the run to stop."""
+        return stopping.requested() or self.cancel_file.exists()
+
+    def stop_if_asked(self) -> None:
+        """Raise :class:`Cancelled` when :meth:`cancel_requested`."""
+        if self.cancel_requested():
+            raise Cancelled("Stopped.")
 
     def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
         """Write ``checkpoints/name`` so that a crash leaves either the old or the new one."""
@@ -172,23 +176,6 @@ class RunFolder:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _refuse_existing(self, overwrite: bool) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise EmimError("The run folder is a file.", self.path, "Choose another --out.")
-        content = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
-        if content and overwrite and not (set(content) <= {".lock"} or _is_run(self.path)):
-            raise EmimError(
-                "The folder is not a run folder, so it is not overwritten.",
-                self.path,
-                "Choose another --out.",
-            )
-        if set(content) - {".lock"} and not overwrite:
-            raise EmimError(
-                "The folder exists already.",
-                self.path,
-                "Continue the run with --resume, replace it with --overwrite, or choose another --out.",
-            )
-
     def _empty(self) -> None:
         """Remove what a run leaves; whatever else somebody put there stays."""
         for name in CONTENT:
@@ -199,6 +186,47 @@ class RunFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse to start a run where anything is, unless that is a run to be overwritten.
+
+    Raises:
+        EmimError: saying what is there.
+    """
+    if path.exists() and not path.is_dir():
+        raise EmimError("The run folder is a file.", path, "Choose another --out.")
+    content = {p.name for p in path.iterdir()} if path.is_dir() else set()
+    if content and overwrite and not (content <= {".lock"} or _is_run(path)):
+        raise EmimError(
+            "The folder is not a run folder, so it is not overwritten.", path, "Choose another --out."
+        )
+    if content - {".lock"} and not overwrite:
+        raise EmimError(
+            "The folder exists already.",
+            path,
+            "Continue the run with --resume, replace it with --overwrite, or choose another --out.",
+        )
+
+
+def _lock(folder: Path) -> Any:
+    """Hold the lock of a run folder.
+
+    Raises:
+        EmimError: when another process does.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=1)  # somebody may be looking whether the run is in use
+    except Timeout:
+        raise EmimError(
+            "Another process is training in this run folder.",
+            folder,
+            "Wait for it, or cancel it by putting a file named `cancel` there.",
+        ) from None
+    return lock
 
 
 def _is_run(path: Path) -> bool:

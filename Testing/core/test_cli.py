@@ -115,7 +115,7 @@ def test_the_chain_on_the_command_line(phantoms, cache, tmp_path, capsys):
     assert main([*segment, "--output", str(place / "seg.nii.gz")]) == 0
     assert main([*segment, "--output", str(place / "seg.nii.gz")]) == 2, "never overwritten"
     assert main([*segment, "--output", str(place / "two.seg.nrrd"), "--probabilities"]) == 0
-    for name in ("seg.nii.gz", "seg_volumes.csv", "seg_overlay.png", "two.seg.nrrd"):
+    for name in ("seg.nii.gz", "seg_measurements.csv", "seg_overlay.png", "two.seg.nrrd"):
         assert (place / name).stat().st_size, name
     folder = str(place / "all")
     cases = "--cases=sub-001,sub-002"

@@ -5,6 +5,7 @@ import pytest
 from emim.cohort.patterns import (
     PATTERNS,
     canonical,
+    card_patterns,
     check_patterns,
     find_modality,
     label_rest,
@@ -146,3 +147,19 @@ def test_bad_patterns_are_refused():
         check_patterns({"T1": []})
     with pytest.raises(EmimError, match="'T1'"):
         check_patterns({"T1": ["t1", ""]})
+
+
+def test_patterns_of_a_card_come_before_the_built_in_ones_and_leave_them_in_force():
+    patterns = {"T1": card_patterns("T1", ["*_0000"]), "FLAIR": card_patterns("FLAIR")}
+    patterns["APT"] = card_patterns("APT")
+    assert patterns["T1"][0] == "*_0000" and "mprage" in patterns["T1"] and patterns["APT"] == ["APT"]
+    for name, modality in (
+        ("pat_0000.nii.gz", "T1"),
+        ("AX MPRAGE", "T1"),
+        ("T1 +C", "T1ce"),
+        ("AX T2 FLAIR", "FLAIR"),
+        ("pat APT", "APT"),
+        ("pat_0001.nii.gz", None),
+    ):
+        assert match_modality(name, patterns) == modality, name
+    assert match_modality("AX MPRAGE", {"T1": "*_0000"}) is None, "alone, they replace the built-in ones"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from emim.cohort.scan import scan
-from emim.cohort.table import summary, text_table, write_table
+from emim.cli import main
+from emim.cohort.scan import scan, survey
+from emim.cohort.table import json_rows, summary, text_table, write_table
 from emim.cohort.volume import inspect
 from emim.errors import EmimError
 from emim.events import Events
@@ -495,3 +496,53 @@ def test_text_table_of_many_cases_on_many_grids(cohort):
     )
     assert next(line for line in lines if line.startswith("q00")).split()[-3:] == ["+1", "LPS", "+1"]
     assert "+n: other images of the case have n further ones" in lines
+
+
+# ---- for programs -------------------------------------------------------------------------------
+
+
+def test_rows_for_a_program(cohort, capsys):
+    write(cohort / "p2/t1_again.nii.gz", 8)
+    (cohort / "p3/t2.nii.gz").write_bytes(b"damaged")
+    (cohort / "notes.txt").touch()
+    assert main(["scan", str(cohort), "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(e["type"] == "progress" and e["unit"] == "file" for e in events)
+    result = events[-1]
+    assert (result["type"], result["cases"], result["modalities"]) == ("result", 1, ["T1", "T2"])
+    p1, p2, p3 = result["rows"]
+    assert p1 == {
+        "id": "p1",
+        "subject": "p1",
+        "usable": True,
+        "images": {"T1": str(cohort / "p1/t1.nii.gz"), "T2": str(cohort / "p1/t2.nrrd")},
+        "label": str(cohort / "p1/seg.nii.gz"),
+        "label_values": [1, 2],
+        "problems": [],
+        "notes": [],
+        "file_problems": {},
+    }
+    assert not p2["usable"] and len(p2["duplicates"]["T1"]) == 2 and "T1" not in p2["images"]
+    assert p2["file_problems"] == {"T1": ["2 files: t1.mha, t1_again.nii.gz"]} and p2["label"] is None
+    assert list(p3["file_problems"]) == ["T2"] and p3["file_problems"]["T2"][0] in p3["problems"][0]
+    assert result["ignored"] == [{"path": str(cohort / "notes.txt"), "why": "not an image"}]
+
+
+def test_a_cohort_without_a_usable_case_is_shown_nevertheless(cohort, capsys):
+    for case in ("p1", "p2", "p3"):
+        for file in (cohort / case).glob("t*"):
+            file.write_bytes(b"damaged")
+    found = survey(cohort)
+    assert found.cohort.cases == () and [r["usable"] for r in json_rows(found)] == [False] * 3
+    assert main(["scan", str(cohort), "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[-1]["cases"] == 0 and len(events[-1]["rows"]) == 3
+    assert "None of the 3 cases" in next(e["what"] for e in events if e["type"] == "warning")
+
+
+def test_patterns_of_a_user_are_remembered_in_the_table(cohort, tmp_path):
+    found = scan(cohort, patterns={"T1": "t1*", "T2": ["t2*", "x"]})
+    assert found.patterns == {"T1": ("t1*",), "T2": ("t2*", "x")}
+    write_table(found, tmp_path / "table")
+    assert scan(tmp_path / "table" / "cohort.json").patterns == found.patterns
+    assert scan(cohort).patterns == {}

@@ -155,7 +155,7 @@ def test_finds_the_ball_on_the_grid_of_the_reference(model, scans, tmp_path, ref
 
     # The volume of the lesion is that of the whole region, the painted core included.
     voxel = np.prod(image.header.get_zooms()) / 1000
-    rows = read_csv(result["volumes"])
+    rows = read_csv(result["table"])
     assert [r["structure"] for r in rows] == ["Lesion", "Core/é"]
     assert float(rows[0]["volume_ml"]) == pytest.approx(np.count_nonzero(label > 0) * voxel, rel=1e-3)
     assert result["volumes_ml"]["Lesion"] == pytest.approx(4 / 3 * np.pi * LESION**3 / 1000, rel=0.12)
@@ -363,10 +363,10 @@ def test_values_that_are_not_finite(model, scans, tmp_path):
 
 
 def test_outputs_are_protected(model, scans, tmp_path):
-    (tmp_path / "o_volumes.csv").write_text("mine")
+    (tmp_path / "o_measurements.csv").write_text("mine")
     with pytest.raises(EmimError, match="exists already"):
         segment(model, scans, tmp_path / "o.nii.gz", device="cpu")
-    assert (tmp_path / "o_volumes.csv").read_text() == "mine"
+    assert (tmp_path / "o_measurements.csv").read_text() == "mine"
     with pytest.raises(EmimError, match="overwrite an input"):
         segment(model, scans, scans["t1CE"], device="cpu", overwrite=True)
     with pytest.raises(EmimError, match="format"):
@@ -374,7 +374,7 @@ def test_outputs_are_protected(model, scans, tmp_path):
     with pytest.raises(EmimError, match="no kind of device"):
         segment(model, scans, tmp_path / "p.nii.gz", device="abacus")
     segment(model, scans, tmp_path / "o.nii.gz", device="cpu", overwrite=True, overlay=False)
-    assert (tmp_path / "o_volumes.csv").read_text().startswith("structure,")
+    assert (tmp_path / "o_measurements.csv").read_text().startswith("structure,")
 
 
 def test_cohort_with_a_broken_case(model, scans, tmp_path):
@@ -398,12 +398,11 @@ def test_cohort_with_a_broken_case(model, scans, tmp_path):
     assert "label of another grid" in results[4]["error"]["what"]
     assert results[1]["error"]["where"] == str(broken)
     assert "needs FLAIR" in results[2]["error"]["what"]
-    assert sorted(p.name for p in out.iterdir()) == [
-        "a.nii.gz", "a_volumes.csv", "d.nii.gz", "d_volumes.csv", "summary.json", "volumes.csv",
-    ]  # fmt: skip
+    written = {f"{case}{end}" for case in "ad" for end in (".nii.gz", "_measurements.csv")}
+    assert {p.name for p in out.iterdir()} == written | {"measurements.csv", "summary.json"}
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert (summary["segmented"], summary["failed"]) == (2, 3)
-    rows = read_csv(out / "volumes.csv")
+    rows = read_csv(out / "measurements.csv")
     assert [(r["case"], r["structure"]) for r in rows] == [
         ("a", "Lesion"), ("a", "Core/é"), ("d", "Lesion"), ("d", "Core/é"),
     ]  # fmt: skip

@@ -277,3 +277,14 @@ def test_incomplete_or_newer_card(package):
 def test_card_that_contradicts_itself(changes, message):
     with pytest.raises(EmimError, match=message):
         dataclasses.replace(CARD, **changes).check()
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "hint"),
+    [("pretrain", "pre-training run", "Fine-tune it first"), ("finetune", "not made a model", "--resume")],
+)
+def test_a_run_without_a_model_says_what_to_do(command, said, hint, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"command": command, "train": {"steps": 9}}))
+    with pytest.raises(EmimError, match=said) as caught:
+        read_package(tmp_path)
+    assert hint in caught.value.hint

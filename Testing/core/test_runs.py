@@ -59,19 +59,24 @@ def assert_same_run(a, b):
     assert metrics(a) == metrics(b)
 
 
-@pytest.mark.parametrize("how", ["file", signal.SIGINT, signal.SIGTERM])
-def test_interrupted_pretraining_continues_bit_by_bit(phantoms, cache, tmp_path, small_pretrain, how):
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [("file", 4), (signal.SIGINT, 4), (signal.SIGTERM, 4), pytest.param("file", 3, id="within validation")],
+)
+def test_interrupted_pretraining_continues_bit_by_bit(phantoms, cache, tmp_path, small_pretrain, how, step):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     pretrain(phantoms, whole, small_pretrain(), cache=cache)
-    with pytest.raises(Cancelled, match="step 4 of 6"):
-        pretrain(phantoms, halves, small_pretrain(), cache=cache, events=StopAt(4, halves, how))
-    assert load_tensors(halves / "checkpoints" / "last.pt")["step"] == 4
+    with pytest.raises(Cancelled, match=f"step {step} of 6"):
+        pretrain(phantoms, halves, small_pretrain(), cache=cache, events=StopAt(step, halves, how))
+    assert load_tensors(halves / "checkpoints" / "last.pt")["step"] == step
+    assert (("validation", 3) in metrics(halves)) == (step > 3)
     pretrain(None, halves, resume=True, cache=cache)
     assert_same_run(whole, halves)
 
 
+@pytest.mark.parametrize("step", [2, pytest.param(6, id="within the last validation")])
 def test_interrupted_finetuning_continues_bit_by_bit(
-    phantoms, cache, tmp_path, small_finetune, small_pretrain
+    phantoms, cache, tmp_path, small_finetune, small_pretrain, step
 ):
     pretrain(phantoms, tmp_path / "pre", small_pretrain(), cache=cache)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
@@ -83,7 +88,7 @@ def test_interrupted_finetuning_continues_bit_by_bit(
             tmp_path / "pre",
             small_finetune(),
             cache=cache,
-            events=StopAt(2, halves, "file"),
+            events=StopAt(step, halves, "file"),
         )
     (tmp_path / "pre").rename(tmp_path / "gone")  # the weights are in the checkpoint by now
     finetune(None, halves, resume=True, cache=cache)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from emim.cli import main
 from emim.cohort.case import Case, Cohort
+from emim.cohort.patterns import PATTERNS
 from emim.config import (
     FinetuneConfig,
     NetworkConfig,
@@ -32,7 +34,7 @@ from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.segmentation_loss import SegmentationLoss
 from emim.training.split import read_split, split_by_subject
-from emim.training.structures import parse_structures, structures_of_values
+from emim.training.structures import parse_structures, read_structures, structures_of_values
 
 
 def cohort(count=10, sessions=2):
@@ -156,6 +158,49 @@ def test_exclusive_structures_keep_their_values():
 def test_wrong_structures_are_refused(texts):
     with pytest.raises(EmimError):
         parse_structures(texts)
+
+
+def test_structures_from_a_file_keep_colour_and_terminology(tmp_path):
+    file = tmp_path / "structures.json"
+    term = "Segmentation category~SCT^49755003^Morphologically Altered Structure~SCT^4147007^Mass~^^~~^^~^^"
+    entries = [
+        {"name": "enhancing", "values": [3], "color": [255, 0, 10], "terminology": term},
+        {"name": "whole", "values": [1, 2, 3]},
+    ]
+    file.write_text(json.dumps(entries))
+    (whole, enhancing), overlapping = read_structures(file)
+    assert overlapping and (whole.name, whole.values, whole.terminology) == ("whole", (1, 2, 3), None)
+    assert (enhancing.output, enhancing.color, enhancing.terminology) == (3, (255, 0, 10), term)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"name": "a", "values": [1]}',
+        "[5]",
+        '[{"values": [1]}]',
+        '[{"name": " ", "values": [1]}]',
+        '[{"name": "a"}]',
+        '[{"name": "a", "values": []}]',
+        '[{"name": "a", "values": [0]}]',
+        '[{"name": "a", "values": [1.5]}]',
+        '[{"name": "a", "values": "1"}]',
+        '[{"name": "a", "values": [1], "color": [1, 2]}]',
+        '[{"name": "a", "values": [1], "color": [1, 2, 256]}]',
+        '[{"name": "a", "values": [1], "colour": [1, 2, 3]}]',
+        '[{"name": "a", "values": [1], "terminology": "x|y"}]',
+        '[{"name": "a", "values": [1]}, {"name": "A", "values": [2]}]',
+        '[{"name": "a", "values": [1]}, {"name": "b", "values": [1]}]',
+    ],
+)
+def test_wrong_files_of_structures_are_refused(text, tmp_path):
+    file = tmp_path / "structures.json"
+    file.write_text(text)
+    with pytest.raises(EmimError) as caught:
+        read_structures(file)
+    assert str(file) in caught.value.where
 
 
 # ---- the pre-training model ---------------------------------------------------------------------
@@ -446,3 +491,23 @@ def test_finetuning_refuses_what_cannot_work(phantoms, cache, tmp_path, small_fi
     with pytest.raises(EmimError, match="labelled cases are there|labelled cannot be"):
         finetune(phantoms, tmp_path / "run", None, small_finetune(labelled=99), cache=cache)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_model_says_what_its_maker_wants_it_to(phantoms, cache, tmp_path):
+    structures = [{"name": "Œdème", "values": [2], "color": [1, 2, 3], "terminology": "a~b"}]
+    (tmp_path / "structures.json").write_text(json.dumps(structures), encoding="utf-8")
+    run = tmp_path / "run"
+    words = ["--name", "Küche", "--description", "D.", "--intended-use", "Teaching.", "--licence", "CC0"]
+    small = ["--device=cpu", "--set=network.filters=4", "--set=network.blocks=1,1,1", "--set=train.crop=16"]
+    command = ["finetune", str(phantoms), "--init=none", "--out", str(run), "--cache", str(cache)]
+    pattern = ["--pattern", "FLAIR=*_FLAIR"]
+    given = ["--structures", str(tmp_path / "structures.json")]
+    assert main([*command, *small, *words, *pattern, *given, "--steps=1"]) == 0
+    card = read_package(run).card
+    assert [card.name, card.description, card.intended_use, card.licence] == words[1::2]
+    (structure,) = card.structures
+    assert (structure.name, structure.color, structure.terminology) == ("Œdème", (1, 2, 3), "a~b")
+    assert card.patterns["FLAIR"][0] == "*_FLAIR" and "dark fluid" in card.patterns["FLAIR"]
+    assert card.patterns["T1"] == list(PATTERNS["T1"])
+    assert main([*command, "--overwrite", "--structure=x=2", *given]) == 2
+    assert main(["finetune", "--out", str(run), "--resume", "--name", "x"]) == 2

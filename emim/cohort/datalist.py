@@ -10,6 +10,9 @@ or the form of the Medical Segmentation Decathlon and MONAI, whose modalities ha
 
 CSV has the columns ``id``, ``subject``, ``label`` and one per modality, an empty cell for what is missing.
 ``subject`` may be left out (each case its own subject), ``label`` too. Paths are relative to the list.
+
+Beside ``cases`` may stand ``modalities``, their order, and ``patterns``, modality to patterns of names,
+which models trained on the cohort recognise them by.
 """
 
 from __future__ import annotations
@@ -21,7 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from emim.cohort.found import Found, FoundCase
-from emim.cohort.patterns import canonical, find_modality, name_kind, strip_extension
+from emim.cohort.patterns import (
+    as_tuple,
+    canonical,
+    check_patterns,
+    find_modality,
+    name_kind,
+    strip_extension,
+)
 from emim.cohort.volume import VolumeFacts
 from emim.errors import EmimError
 
@@ -108,6 +118,8 @@ def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Fou
     if isinstance(data, dict):
         order = data.get("modalities")
         found.modalities = tuple(order) if order else None
+        check_patterns(data.get("patterns"))
+        found.patterns = {m: as_tuple(p) for m, p in (data.get("patterns") or {}).items()}
         found.ignored = [(i["path"], i["why"]) for i in data.get("ignored", [])]
     return found
 

@@ -24,10 +24,12 @@ class Found:
     Attributes:
         ignored: files that are not used, each with the reason.
         modalities: in the order the source gives, or None.
+        patterns: a user's patterns by which an earlier scan found the cases.
         known: facts about files from an earlier scan, by path.
     """
 
     cases: list[FoundCase] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
     modalities: tuple[str, ...] | None = None
+    patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     known: dict[str, VolumeFacts] = field(default_factory=dict)

@@ -56,8 +56,9 @@ def match_modality(filename: str, patterns: Patterns | None = None) -> str | Non
 
     Args:
         filename: a bare name, with or without extension: ``pat07_t1ce.nii.gz``, ``AX T1 +C``.
-        patterns: patterns for some modalities; they replace the built-in ones of these modalities
-            and win over those of all others. Of several that fit, the longest wins.
+        patterns: patterns for some modalities; they replace the built-in ones of these modalities,
+            unless they contain them, and win over those of all others. Of several that fit, the
+            longest wins.
 
     Raises:
         EmimError: when a regular expression in ``patterns`` is not valid.
@@ -68,9 +69,10 @@ def match_modality(filename: str, patterns: Patterns | None = None) -> str | Non
 
 def find_modality(name: str, folder: str = "", patterns: Patterns | None = None) -> Match | None:
     """As :func:`match_modality`, for the file ``name`` in ``folder`` ("/" between its parts)."""
-    given = {m: _as_tuple(p) for m, p in (patterns or {}).items()}
-    # The built-in patterns of a model's card are the built-in ones, not a wish of the user.
-    given = {m: p for m, p in given.items() if p != PATTERNS.get(m)}
+    given = {m: as_tuple(p) for m, p in (patterns or {}).items()}
+    # A model's card lists the built-in patterns too: they are no wish of the user, and stay in force.
+    replaced = {m for m, p in given.items() if m not in PATTERNS or not set(PATTERNS[m]) <= set(p)}
+    given = {m: p if m in replaced else [t for t in p if t not in PATTERNS[m]] for m, p in given.items()}
     kind = name_kind(name)
     hits = [
         (len(text), Match(modality, rest))
@@ -82,7 +84,12 @@ def find_modality(name: str, folder: str = "", patterns: Patterns | None = None)
     ]
     if hits:
         return max(hits, key=lambda hit: hit[0])[1]
-    return None if kind else _find_built_in(name, set(given))
+    return None if kind else _find_built_in(name, replaced)
+
+
+def card_patterns(modality: str, own: Sequence[str] = ()) -> list[str]:
+    """For a model's card: a user's ``own`` patterns, then the built-in ones, or else the modality's name."""
+    return list(dict.fromkeys([*own, *PATTERNS.get(modality, (modality,))]))
 
 
 def name_kind(name: str) -> str | None:
@@ -149,7 +156,7 @@ def strip_extension(name: str) -> str:
 def check_patterns(patterns: Patterns | None) -> None:
     """Raise :class:`EmimError` for patterns of the wrong type or regular expressions that are not valid."""
     for modality, value in (patterns or {}).items():
-        texts = _as_tuple(value)
+        texts = as_tuple(value)
         if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
             raise EmimError(
                 f"The patterns of modality {modality!r} must be texts that are not empty.", repr(value)
@@ -177,7 +184,8 @@ def _find_built_in(name: str, without: set[str] | frozenset[str] = frozenset()) 
     return Match(left[0], rests[left[0]]) if len(left) == 1 else None
 
 
-def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+def as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    """One or several patterns as several."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 

@@ -14,7 +14,15 @@ from emim.cohort.checks import check_case, check_copies, check_label_values
 from emim.cohort.datalist import read_datalist
 from emim.cohort.folder import find_in_folder
 from emim.cohort.found import Found, FoundCase
-from emim.cohort.patterns import EXTENSIONS, PATTERNS, Patterns, canonical, check_patterns, fits
+from emim.cohort.patterns import (
+    EXTENSIONS,
+    PATTERNS,
+    Patterns,
+    as_tuple,
+    canonical,
+    check_patterns,
+    fits,
+)
 from emim.cohort.volume import VolumeFacts, file_stamp, inspect
 from emim.errors import EmimError
 from emim.events import Events
@@ -80,12 +88,14 @@ class Scan:
         cohort: the usable cases.
         rows: every case, in order of its id.
         ignored: files that are not used, each with the reason.
+        patterns: the user's patterns of names, by modality; without the built-in ones.
     """
 
     source: str
     cohort: Cohort
     rows: list[CaseRow]
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -103,6 +113,7 @@ class Scan:
             "source": self.source,
             "modalities": list(self.modalities),
             "label_values": list(self.label_values),
+            "patterns": self.patterns,
             "cases": [r.to_dict() for r in self.rows],
             "ignored": [{"path": p, "why": w} for p, w in self.ignored],
         }
@@ -118,6 +129,33 @@ def scan(
 ) -> Scan:
     """Find all cases of ``source``, read all their files, and tell usable cases from others.
 
+    See :func:`survey` for the arguments.
+
+    Raises:
+        EmimError: when there is no image, or no case that can be used, or an option makes no sense.
+    """
+    found = survey(source, modalities, patterns, label, events, workers)
+    if not found.cohort.cases:
+        raise EmimError(
+            f"None of the {len(found.rows)} cases can be used.",
+            found.source,
+            "Put right what was found:\n"
+            + "\n".join(f"         {r.id}: {'; '.join(r.problems)}" for r in found.rows[:5])
+            + ("\n         …" if len(found.rows) > 5 else ""),
+        )
+    return found
+
+
+def survey(
+    source: str | Path,
+    modalities: Sequence[str] | None = None,
+    patterns: Patterns | None = None,
+    label: str | Sequence[str] | None = None,
+    events: Events | None = None,
+    workers: int | None = None,
+) -> Scan:
+    """As :func:`scan`, but a cohort without any usable case is told of like any other.
+
     Args:
         source: a folder (see :mod:`emim.cohort.folder`), or a ``.json`` or ``.csv`` datalist (see
             :mod:`emim.cohort.datalist`), or the ``cohort.json`` of an earlier scan, of which only
@@ -131,7 +169,7 @@ def scan(
         workers: threads that read; None: one per processor, at most 8.
 
     Raises:
-        EmimError: when there is no image, or no case that can be used, or an option makes no sense.
+        EmimError: when there is no image, or an option makes no sense.
     """
     events = events or Events()
     path = Path(source).expanduser().absolute()
@@ -151,15 +189,7 @@ def scan(
     for row in rows:
         row.notes += values.get(row.id, [])
     usable = tuple(Case(r.id, r.subject, r.images, r.label) for r in rows if r.usable)
-    if not usable:
-        raise EmimError(
-            f"None of the {len(rows)} cases can be used.",
-            path,
-            "Put right what was found:\n"
-            + "\n".join(f"         {r.id}: {'; '.join(r.problems)}" for r in rows[:5])
-            + ("\n         …" if len(rows) > 5 else ""),
-        )
-    return Scan(str(path), Cohort(found.modalities, usable), rows, found.ignored)
+    return Scan(str(path), Cohort(found.modalities, usable), rows, found.ignored, found.patterns)
 
 
 def _find(
@@ -173,6 +203,7 @@ def _find(
         raise EmimError("There is no such folder or datalist.", path, "Check the spelling of the path.")
     if path.is_dir():
         found = find_in_folder(path, patterns, label)
+        found.patterns = {m: as_tuple(p) for m, p in (patterns or {}).items()}
         if not any(c.images for c in found.cases):
             raise _nothing_found(path, found, patterns)
         return found

@@ -8,6 +8,7 @@ import json
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from emim.cohort.datalist import BETWEEN_DUPLICATES
 from emim.cohort.scan import CaseRow, Scan
@@ -51,6 +52,16 @@ def text_table(scan: Scan) -> str:
     if ignored:
         parts += ["Ignored files:\n" + "\n".join(ignored)]
     return "\n\n".join([*parts, summary(scan)])
+
+
+def json_rows(scan: Scan) -> list[dict[str, Any]]:
+    """The table for a program: of each case ``id``, ``subject``, ``usable``, ``images`` (modality to
+    path), ``label``, ``label_values``, ``problems``, ``notes``, and ``file_problems``: what is wrong with
+    single files, by modality or "label"."""
+    return [
+        {k: v for k, v in r.to_dict().items() if k != "files"} | {"file_problems": _file_problems(r)}
+        for r in scan.rows
+    ]
 
 
 def summary(scan: Scan) -> str:
@@ -108,6 +119,14 @@ def _write(file: Path, text: str) -> Path:
     part.write_text(text, encoding="utf-8")
     os.replace(part, file)
     return file
+
+
+def _file_problems(row: CaseRow) -> dict[str, list[str]]:
+    single = {**row.images, **({"label": row.label} if row.label else {})}
+    problems = {what: list(row.files[path].problems) for what, path in single.items()}
+    for what, paths in row.duplicates.items():
+        problems[what] = [f"{len(paths)} files: {', '.join(Path(p).name for p in paths)}"]
+    return {what: texts for what, texts in problems.items() if texts}
 
 
 def _cell(row: CaseRow, modality: str) -> str:

@@ -12,7 +12,8 @@ from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.inference.inputs import check_files
 from emim.inference.outputs import check_writable, write_atomically
-from emim.inference.worker import Job, Options, Worker, csv_text, plan
+from emim.inference.table import cohort_csv
+from emim.inference.worker import Job, Options, Worker, plan
 from emim.package.bundle import Package
 
 SUMMARY_VERSION = 1
@@ -53,7 +54,7 @@ def segment_cohort(
         raise EmimError(
             f"No case can be segmented. The first: {first['what']}", first["where"], first["hint"]
         )
-    summary, table = folder / "summary.json", folder / "volumes.csv"
+    summary, table = folder / "summary.json", folder / "measurements.csv"
     files = [f for job in jobs for f in job.outputs.all()]
     images = [i for job in jobs for i in job.images.values()]
     check_writable([*files, summary, table], images, options.overwrite)
@@ -61,7 +62,7 @@ def segment_cohort(
     try:
         for i, job in enumerate(jobs, 1):
             try:
-                check_files(job.images, job.reference)
+                check_files(job.images, job.reference, options.align)
                 results.append(worker.run(job, f"{job.case} ({i} of {len(jobs)})"))
             except Cancelled:
                 raise
@@ -92,11 +93,6 @@ def _write_summary(summary: Path, table: Path, package: Package, results: list[d
     }
     text = json.dumps(data, indent=1, ensure_ascii=False)
     write_atomically(summary, lambda p: p.write_text(text, encoding="utf-8"))
-    rows = [
-        (r["case"], s.name, s.output, f"{r['volumes_ml'][s.name]:.4f}")
-        for r in results
-        if "error" not in r
-        for s in package.card.structures
-    ]
-    text_table = csv_text([("case", "structure", "value", "volume_ml"), *rows])
+    done = [r for r in results if "error" not in r]
+    text_table = cohort_csv(done, package.card.modalities)
     write_atomically(table, lambda p: p.write_text(text_table, encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
-from emim.volumes.integrity import nifti_problem
-from emim.volumes.io import read_header
+from emim.volumes.io import read_header, read_image
+
+# Fewer different values than any MRI has, whatever its number of bits.
+FEW_VALUES = 8
 
 
 def match_inputs(
@@ -69,24 +72,50 @@ def choose_reference(card: ModelCard, images: Mapping[str, str], reference: str 
     raise EmimError(f"There is no input {reference!r} that could be the reference.", hint=hint)
 
 
-def check_files(images: Mapping[str, str], reference: str) -> None:
-    """Refuse files that cannot be read, are cut short or not finite, or lie beside the reference.
+def check_files(images: Mapping[str, str], reference: str, will_align: bool = False) -> None:
+    """Refuse what would give a segmentation of something else than was meant.
+
+    Files that cannot be read, are cut short or not finite; label maps; one image given as two
+    modalities; images that lie beside the reference, unless they ``will_align``.
 
     Raises:
         EmimError: naming the file.
     """
     grid = read_header(images[reference]).grid
+    seen: dict[bytes, str] = {}
     for modality, path in images.items():
-        other = read_header(path).grid
-        if path.lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
-            hint = "Copy, download or export it again."
-            raise EmimError(f"The image cannot be used: {problem}.", path, hint)
-        if not overlap(grid, other):
+        if not will_align and not overlap(grid, read_header(path).grid):
             raise EmimError(
                 f"{modality} does not overlap in space with the reference {reference}.",
                 path,
                 "The files belong to different patients or coordinate systems; register them first.",
             )
+        voxels = _voxels_of_image(path)
+        digest = hashlib.blake2b(voxels, digest_size=16).digest()
+        if digest in seen:
+            raise EmimError(
+                f"{modality} is a copy of {seen[digest]}: every voxel is the same.",
+                path,
+                "Give each modality its own image; leave out one that is missing.",
+            )
+        seen[digest] = modality
+
+
+def describe_grids(images: Mapping[str, str], reference: str) -> str | None:
+    """Which inputs lie on different grids, a sentence for the user; None where all lie on one."""
+    groups: list[tuple[Grid, list[str]]] = []
+    for modality, path in images.items():
+        grid = read_header(path).grid.oriented()
+        for other, names in groups:
+            if grid.is_same(other):
+                names.append(modality)
+                break
+        else:
+            groups.append((grid, [modality]))
+    if len(groups) == 1:
+        return None
+    listed = "; ".join(", ".join(names) for _, names in groups)
+    return f"The inputs lie on {len(groups)} different grids ({listed}); the result has that of {reference}."
 
 
 def overlap(first: Grid, second: Grid) -> bool:
@@ -96,6 +125,25 @@ def overlap(first: Grid, second: Grid) -> bool:
         if (corners.max(0) < -0.5).any() or (corners.min(0) > np.array(one.size) - 0.5).any():
             return False
     return True
+
+
+def _voxels_of_image(path: str) -> np.ndarray:
+    """The voxels of a file that is an image, not a label map."""
+    import SimpleITK as sitk
+
+    voxels = sitk.GetArrayFromImage(read_image(path))
+    # A part of the voxels tells an image at once, without sorting millions.
+    for part in (voxels.ravel()[: 2 * FEW_VALUES], voxels.ravel()[:: max(1, voxels.size // 10_000)], voxels):
+        values = np.unique(part)
+        if len(values) >= FEW_VALUES:
+            return voxels
+    if (values == np.rint(values)).all():
+        raise EmimError(
+            f"The file holds only {len(values)} different whole numbers, as a label map does.",
+            path,
+            "Give the image itself, not a segmentation or mask of it.",
+        )
+    return voxels
 
 
 def _refuse_same_file(images: Mapping[str, str]) -> None:

@@ -21,19 +21,19 @@ class Outputs:
 
     Attributes:
         label: the segmentation.
-        volumes: table of volumes, CSV.
+        table: measurements of the structures, CSV.
         overlay: picture, or None when not wanted.
         probabilities: structure name to the file of its probabilities; empty when not wanted.
     """
 
     label: Path
-    volumes: Path
+    table: Path
     overlay: Path | None
     probabilities: dict[str, Path]
 
     def all(self) -> list[Path]:
         optional = [self.overlay] if self.overlay else []
-        return [self.label, self.volumes, *optional, *self.probabilities.values()]
+        return [self.label, self.table, *optional, *self.probabilities.values()]
 
 
 def plan_outputs(label: str | Path, card: ModelCard, probabilities: bool, overlay: bool) -> Outputs:
@@ -52,7 +52,7 @@ def plan_outputs(label: str | Path, card: ModelCard, probabilities: bool, overla
             path = path.with_name(f"{stem}_probability_{name}_{structure.output}.nii.gz")
         maps[structure.name] = path
     picture = label.with_name(f"{stem}_overlay.png") if overlay else None
-    return Outputs(label, label.with_name(f"{stem}_volumes.csv"), picture, maps)
+    return Outputs(label, label.with_name(f"{stem}_measurements.csv"), picture, maps)
 
 
 def split_extension(path: Path) -> tuple[str, str]:

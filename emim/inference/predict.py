@@ -58,7 +58,7 @@ def predict_case(
     present = torch.from_numpy(np.asarray(prepared.present, bool))[None].to(device)
     # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
     precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    total = _tiles(image.shape[2:], card.crop, overlap)
+    total = count_tiles(image.shape[2:], card.crop, overlap)
     done = 0
 
     def predict_tile(tile: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def _probabilities(
     return total / len(flips)
 
 
-def _tiles(shape: tuple[int, ...], side: int, overlap: float) -> int:
+def count_tiles(shape: tuple[int, ...], side: int, overlap: float) -> int:
     """How many tiles MONAI will cut."""
     step = max(1, int(side * (1 - overlap)))
     return math.prod(math.ceil(max(0, n - side) / step) + 1 for n in shape)

@@ -12,6 +12,7 @@ from emim.events import Events
 from emim.inference.batch import segment_cohort
 from emim.inference.inputs import check_files
 from emim.inference.outputs import check_writable
+from emim.inference.quality import QUALITIES
 from emim.inference.worker import Options, Worker, plan
 from emim.package.bundle import Package, read_package
 
@@ -27,8 +28,10 @@ def segment(
     cohort: Cohort | Scan | None = None,
     extension: str = ".nii.gz",
     device: str = "auto",
-    overlap: float = 0.5,
-    mirror: bool = False,
+    quality: str = "balanced",
+    overlap: float | None = None,
+    mirror: bool | None = None,
+    align: bool = False,
     probabilities: bool = False,
     overlay: bool = True,
     reference: str | None = None,
@@ -39,9 +42,10 @@ def segment(
     """Segment one case (``inputs``) or all cases of a ``cohort``.
 
     The label map has exactly the grid of the reference input. Beside ``seg.nii.gz`` lie
-    ``seg_volumes.csv`` (mL of each whole structure), ``seg_overlay.png`` and, when wanted,
-    ``seg_probability_NAME.nii.gz`` (float32). For a cohort ``output`` is a folder that receives these
-    files once per case, named by its id, and ``volumes.csv`` and ``summary.json`` for all.
+    ``seg_measurements.csv`` (volume, largest diameter and mean intensities of each whole structure),
+    ``seg_overlay.png`` and, when wanted, ``seg_probability_NAME.nii.gz`` (float32). For a cohort
+    ``output`` is a folder that receives these files once per case, named by its id, and
+    ``measurements.csv`` and ``summary.json`` for all.
 
     Args:
         model: a package folder or zip, or a fine-tuning run folder.
@@ -49,16 +53,22 @@ def segment(
         output: file ending in .nii.gz, .nii, .seg.nrrd, .nrrd or .mha; a folder for a cohort.
         extension: ending of the label maps of a cohort.
         device: auto, cpu, cuda, cuda:1, mps …
-        overlap: share of a tile covered by its neighbour, 0 to below 1.
-        mirror: average over the eight mirrorings of each tile: slower, often a little better.
+        quality: "fast", "balanced" or "best", see :mod:`emim.inference.quality`.
+        overlap: share of a tile covered by its neighbour, 0 to below 1; None: as ``quality`` says.
+        mirror: average over the eight mirrorings of each tile: slower, often a little better; None: as
+            ``quality`` says.
+        align: first bring the images to where the reference shows the same, by rigid registration.
         reference: modality whose grid the result gets; None: the model's own, else the first given.
         overwrite: replace output files that exist.
         should_stop: asked before each tile; true cancels.
 
     Returns:
-        For a case ``case, output, volumes, overlay, probabilities`` (paths), ``volumes_ml`` (name to
-        mL), ``reference``, ``missing`` (modalities), ``device`` and ``seconds``. For a cohort a list of
-        these; a case that failed has ``case`` and ``error`` (what, where, hint) instead.
+        For a case ``case, output, table, overlay, probabilities`` (paths), ``volumes_ml`` (name to
+        mL), ``measurements`` (see :class:`emim.inference.measure.Measurement`), ``reference``,
+        ``missing`` (modalities), ``input_grids`` (a sentence, None where all lie on one grid),
+        ``alignments`` (modality to :class:`emim.registration.alignment.Alignment`), ``device`` and
+        ``seconds``. For a cohort a list of these; a case that failed has ``case`` and ``error`` (what,
+        where, hint) instead.
 
     Raises:
         EmimError: for bad input, before any work; in a cohort only for what concerns all cases.
@@ -66,15 +76,19 @@ def segment(
     """
     if (inputs is None) == (cohort is None):
         raise EmimError("Give either the inputs of one case or a cohort.", hint="Not both, not neither.")
+    if quality not in QUALITIES:
+        raise EmimError(f"There is no quality {quality!r}.", hint=f"Choose one of: {', '.join(QUALITIES)}.")
+    overlap = QUALITIES[quality].overlap if overlap is None else overlap
+    mirror = QUALITIES[quality].mirror if mirror is None else mirror
     if not 0 <= overlap < 1:
         raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
     package = model if isinstance(model, Package) else read_package(model)
-    options = Options(overlap, mirror, probabilities, overlay, reference, overwrite, should_stop)
+    options = Options(overlap, mirror, probabilities, overlay, reference, align, overwrite, should_stop)
     events = events or Events()
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
         check_writable(job.outputs.all(), job.images.values(), overwrite)
-        check_files(job.images, job.reference)
+        check_files(job.images, job.reference, align)
         return Worker(package, device, options, events).run(job)
     left_out = {row.id: "; ".join(row.problems) for row in getattr(cohort, "rows", ()) if not row.usable}
     cases = getattr(cohort, "cohort", cohort).cases

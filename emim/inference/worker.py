@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +15,22 @@ from emim.cohort.case import Case
 from emim.config import Structure
 from emim.events import Events
 from emim.inference.image_file import write_like
-from emim.inference.inputs import choose_reference, match_inputs
+from emim.inference.inputs import choose_reference, describe_grids, match_inputs
 from emim.inference.labelling import Labelling, label_on_grid
+from emim.inference.measure import Measurement, measure
 from emim.inference.outputs import Outputs, plan_outputs, write_atomically
 from emim.inference.seg_nrrd import write_seg_nrrd
+from emim.inference.table import measurements_csv
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
+
+if TYPE_CHECKING:
+    from emim.registration.alignment import Alignment
+    from emim.volumes.preprocess import PreparedCase
+
+# Co-registered images, stripped one by one, agree in more than nine tenths of the brain.
+LEAST_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Options:
     probabilities: bool
     overlay: bool
     reference: str | None
+    align: bool
     overwrite: bool
     should_stop: Callable[[], bool] | None
 
@@ -83,9 +91,14 @@ class Worker:
         missing = [m for m in card.modalities if m not in job.images]
         without = f" without {', '.join(missing)}, as the model was trained to do" if missing else ""
         text = text or job.case
+        alignments = self._align(job, text)
+        moves = {m: a.matrix_lps for m, a in alignments.items()}
         self.events.status(f"Segmenting {text}{without}")
+        if grids := describe_grids(job.images, job.reference):
+            self.events.status(grids)
         settings = dataclasses.replace(card.preprocess, reference=job.reference)
-        prepared = prepare_case(Case(job.case, job.case, job.images), card.modalities, settings)
+        prepared = prepare_case(Case(job.case, job.case, job.images), card.modalities, settings, moves)
+        self._warn_of_gaps(job, prepared)
         probabilities = predict_case(
             self.network, prepared, card, self.device, options.overlap, options.mirror,
             self.events, options.should_stop, text,
@@ -99,26 +112,52 @@ class Worker:
                 write_atomically(path, lambda p: write_like(reference, target, channel, p))
 
         result = label_on_grid(card, probabilities, prepared.grid, target, save)
-        self._write(job.outputs, result, reference, target)
+        measured = measure(card.structures, result, target, card.modalities, job.images, moves)
+        self._write(job.outputs, result, measured, reference, target)
         overlay = self._write_overlay(job.outputs.overlay, result, reference)
         return {
             "case": job.case,
             "output": str(job.outputs.label),
-            "volumes": str(job.outputs.volumes),
+            "table": str(job.outputs.table),
             "overlay": overlay,
             "probabilities": {n: str(p) for n, p in job.outputs.probabilities.items()},
             "volumes_ml": result.volumes,
+            "measurements": [m.to_dict() for m in measured],
             "reference": job.reference,
             "missing": missing,
+            "input_grids": grids,
+            "alignments": {m: a.to_dict() for m, a in alignments.items()},
             "device": str(self.device),
             "seconds": round(time.monotonic() - started, 2),
         }
 
-    def _write(self, outputs: Outputs, result: Labelling, reference: str, target: Grid) -> None:
+    def _align(self, job: Job, text: str) -> dict[str, Alignment]:
+        others = {m: path for m, path in job.images.items() if m != job.reference}
+        if not self.options.align or not others:
+            return {}
+        from emim.registration.register import register
+
+        self.events.status(f"Aligning the images of {text} to {job.reference}")
+        return register(job.images[job.reference], others, self.events, self.options.should_stop)
+
+    def _warn_of_gaps(self, job: Job, prepared: PreparedCase) -> None:
+        """Say which images show much less than the others: most often the patient has moved."""
+        hint = f"Compare it with {job.reference} by eye."
+        if not self.options.align:
+            hint = f"If the patient moved between the scans, have the images aligned. {hint}"
+        total = np.count_nonzero(prepared.foreground)
+        for modality, image in zip(self.card.modalities, prepared.image, strict=True):
+            share = np.count_nonzero(image[prepared.foreground]) / total  # 0 is what was not measured
+            if modality in job.images and share < LEAST_SHARE:
+                what = f"{modality} shows only {share:.0%} of what the images show together."
+                self.events.warning(what, job.images[modality], hint)
+
+    def _write(
+        self, outputs: Outputs, result: Labelling, measured: list[Measurement], reference: str, target: Grid
+    ) -> None:
         structures = self.card.structures
-        rows = [(s.name, s.output, f"{result.volumes[s.name]:.4f}") for s in structures]
-        table = csv_text([("structure", "value", "volume_ml"), *rows])
-        write_atomically(outputs.volumes, lambda p: p.write_text(table, encoding="utf-8"))
+        table = measurements_csv([m.to_dict() for m in measured], self.card.modalities)
+        write_atomically(outputs.table, lambda p: p.write_text(table, encoding="utf-8"))
         if outputs.label.name.lower().endswith(".seg.nrrd"):
             write_atomically(outputs.label, lambda p: write_seg_nrrd(p, result.layers, target, structures))
         else:
@@ -136,10 +175,3 @@ class Worker:
             self.events.warning(f"The overlay picture could not be made: {error}.", path)
             return None
         return str(path)
-
-
-def csv_text(rows: Sequence[tuple]) -> str:
-    """``rows`` as the text of a CSV file."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from emim.errors import EmimError
+from emim.run_state import read_run
 
 METADATA = "configs/metadata.json"
 CHECKSUMS = "checksums.json"
@@ -38,6 +39,7 @@ class PackageFiles:
         if self.path.is_dir():
             if not (self.path / METADATA).exists() and (self.path / "model" / METADATA).exists():
                 self.path = self.path / "model"
+            _refuse_run(self.path)
             self.names = _folder_names(self.path)
         else:
             self._open_zip()
@@ -135,6 +137,25 @@ class PackageFiles:
     def bytes_of(self, name: str) -> BinaryIO:
         """``name`` as a file that can be searched back and forth, as torch.load wants it."""
         return io.BytesIO(self.read(name)) if self._zip is not None else self.open(name)
+
+
+def _refuse_run(folder: Path) -> None:
+    """Say what to do with a run folder that holds no model."""
+    try:
+        run = read_run(folder)
+    except EmimError:
+        return
+    if run.command == "pretrain":
+        raise EmimError(
+            "This is a pre-training run; it cannot segment yet.",
+            folder,
+            "Fine-tune it first, with a few labelled cases: emim finetune COHORT --init RUN.",
+        )
+    raise EmimError(
+        f"The fine-tuning has not made a model yet: it is at step {run.step} of {run.steps}.",
+        folder,
+        "Wait for its end, or continue it with --resume.",
+    )
 
 
 def checksums(folder: Path) -> dict[str, Any]:

@@ -168,9 +168,12 @@ def _make_subject(
     own = (("FLAIR", "T2")[i // 2 % 2],) if i % 2 else ()
     own_tilt = tilt + np.radians(machine.uniform(-12.0, 12.0, 3))
     own_spacing = (0.9 * spacing, 0.9 * spacing, spacing * machine.uniform(1.8, 2.4))
-    grids = dict.fromkeys(own, scanner.make_grid("LPS", own_spacing, tuple(extent), centre_of_grid, own_tilt))
+    own_grid = scanner.make_grid("LPS", own_spacing, tuple(extent), centre_of_grid, own_tilt)
+    grids = dict.fromkeys(own, own_grid)
     if own_grids:
-        grids = _grids_of_their_own(np.random.default_rng([seed, i, 3]), spacing, extent, centre_of_grid, tilt)
+        grids = _grids_of_their_own(
+            np.random.default_rng([seed, i, 3]), spacing, extent, centre_of_grid, tilt
+        )
 
     lost: set[str] = set()
     if not labelled and i % 3 == 0:

@@ -176,7 +176,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+            # Sums of half precision overflow.
+            return {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in arrays.items()}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return {}
 

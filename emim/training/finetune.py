@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emim.cohort.case import Cohort
+from emim.cohort.patterns import card_patterns
 from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
@@ -19,16 +21,10 @@ from emim.events import Events
 from emim.package.model import ModelCard
 from emim.report.page import update_report
 from emim.run import RunFolder, environment, write_json
-from emim.training.preflight import (
-    check_reference,
-    check_training,
-    open_cohort,
-    recorded_cohort,
-    refuse_inside,
-    resumed_on,
-)
+from emim.training.preflight import check_reference, check_training, open_cohort, refuse_inside
 from emim.training.source import read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
+from emim.training.start import prepare_cases, record_cohort, resume_cohort
 from emim.training.structures import structures_of_values
 
 if TYPE_CHECKING:
@@ -83,21 +79,36 @@ def finetune(
         config = dataclasses.replace(config, init=str(Path(init).absolute()))
     found = open_cohort(cohort, out, resume, events)
     if not resume:
-        _check(config)
-        used, split = check_cohort(found, config)
-        config = dataclasses.replace(_complete(config, found), modalities=used.modalities)
-        config, warnings = _check_source(config, split) if config.init is not None else (config, [])
+        config, used, split, warnings = plan_finetuning(found, config)
         refuse_inside(out, overwrite, [found.source, cache, config.init])
     with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
         if resume:
-            run.config = resumed_on(run.config, config.train.device)
-            used, split = recorded_cohort(run, found)
+            used, split = resume_cohort(run, found, config.train.device)
         else:
-            write_json(run.path / "cohort.json", found.to_dict())
-            write_json(run.path / "split.json", split.to_dict())
+            record_cohort(run, found, split)
             for what, hint in warnings:
                 events.warning(what, config.init, hint)
         return _train(run, used, split, cache)
+
+
+def plan_finetuning(
+    found: Scan, config: FinetuneConfig
+) -> tuple[FinetuneConfig, Cohort, Split, list[tuple[str, str | None]]]:
+    """What is to be done with a cohort.
+
+    Returns:
+        ``config`` with structures, modalities and patterns of the cohort; the cases to use; their
+        split; and warnings (what, hint).
+
+    Raises:
+        EmimError: when it cannot be done.
+    """
+    _check(config)
+    used, split = check_cohort(found, config)
+    card = dataclasses.replace(config.card, patterns={**found.patterns, **config.card.patterns})
+    config = dataclasses.replace(_complete(config, found), modalities=used.modalities, card=card)
+    config, warnings = _check_source(config, split) if config.init is not None else (config, [])
+    return config, used, split, warnings
 
 
 def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
@@ -203,76 +214,40 @@ def _check(config: FinetuneConfig) -> None:
 
 
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
-    from emim.volumes.cache import build_cache
-    from emim.volumes.preprocess import resolve_spacing
-
-    events, config = run.events, run.config
+    events = run.events
     started = time.time()
-    if config.preprocess.spacing is None or config.modalities != cohort.modalities:
-        config = dataclasses.replace(
-            config, modalities=cohort.modalities, preprocess=resolve_spacing(cohort, config.preprocess)
-        )
-        run.save_config("finetune", config)
-    folder = Path(cache) if cache else None
-    cases = {c.id: c for c in build_cache(cohort, config.preprocess, folder, events)}
-    training = [cases[i] for i in split.training]
-    validation = [cases[i] for i in split.validation]
+    training, validation = prepare_cases(run, cohort, split, cache)
+    config = run.config
 
     events.status("Loading torch.")
-    import torch
-
-    from emim.networks.segmenter import Segmenter
     from emim.package.bundle import write_package
-    from emim.training.augmentation import for_finetuning
     from emim.training.device import choose_device
-    from emim.training.finetune_watch import FinetuneWatch
     from emim.training.heap import keep_large_blocks
     from emim.training.loop import train
-    from emim.training.sampling import FinetuneBatches
-    from emim.training.segmentation_loss import SegmentationLoss
+    from emim.training.tasks import Finetuning
 
     keep_large_blocks()
     device = choose_device(config.train.device)
-    card = _card(run, config, cohort, split)
-    torch.manual_seed(config.train.seed)
-    network = Segmenter(len(cohort.modalities), card.outputs, config.network)
-    loss_function = SegmentationLoss(config.overlapping)
-    watch = FinetuneWatch(card, validation, device)
-    data = FinetuneBatches(
-        training,
-        [s.values for s in config.structures],
-        config.train.crop,
-        config.train.batch,
-        config.train.seed,
-        config.train.steps,
-        for_finetuning(config.preprocess.spacing, config.train.mirror),
-        config.foreground_share,
-        config.modality_dropout,
-    )
-    rates = _transfer(run, network, data[0]) if config.init else {}
-    network.to(device)
+    card = make_card(config, split, run.path.name)
+    task = Finetuning(config, card, training, validation, device)
+    rates = _transfer(run, task.network, task.data[0]) if config.init else {}
     events.status(
         f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³."
     )
-    latest: dict[str, Any] = {}
-
-    def compute_loss(batch: dict[str, torch.Tensor], step: int):
-        return loss_function(network(batch["input"], batch["present"]), batch["label"]), {}
 
     def validate(step: int) -> float | None:
         if not validation or step == 0:  # an untrained decoder has nothing to show
             return None
-        preview = run.report / "preview.npz"
-        values = watch.measure(network, preview, step)
-        latest.update(values)
+        values = task.measure(run.cancel_requested)
         events.metric(step, "validation", **values)
-        events.preview(preview, "segmentation")
-        return values["dice"] if np.isfinite(values["dice"]) else None
+        task.write_preview(run, step)
+        return values["dice"] if math.isfinite(values["dice"]) else None
 
     try:
-        train(run, network, data, config.train, device, compute_loss, validate, rates)
-    except Cancelled:
+        train(run, task.optimisation(rates), task.data, validate)
+    except Cancelled as stop:
+        events.status(f"{stop} Writing the report.")
         update_report(run)
         raise
     best = run.load_checkpoint("best.pt") or run.load_checkpoint("last.pt")
@@ -334,22 +309,21 @@ def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]
     return dict.fromkeys(names, run.config.transferred_rate)
 
 
-def _card(run: RunFolder, config: FinetuneConfig, cohort: Cohort, split: Split) -> ModelCard:
-    from emim.cohort.patterns import PATTERNS
-
-    dropped = config.modality_dropout > 0 and len(cohort.modalities) > 1
+def make_card(config: FinetuneConfig, split: Split, name: str) -> ModelCard:
+    """What the model is to be; called ``name`` where the settings do not name it."""
+    told = {f: v for f in ("description", "intended_use", "licence") if (v := getattr(config.card, f))}
     names = ", ".join(s.name for s in config.structures)
+    dropped = config.modality_dropout > 0 and len(config.modalities) > 1
     return ModelCard(
-        name=run.path.name,
-        modalities=cohort.modalities,
+        name=config.card.name or name,
+        modalities=config.modalities,
         structures=config.structures,
         overlapping=config.overlapping,
         preprocess=config.preprocess,
         network=config.network,
         crop=config.train.crop,
-        optional=cohort.modalities if dropped else (),
-        patterns={m: list(PATTERNS[m]) for m in cohort.modalities if m in PATTERNS},
-        description=f"Segments {names} on {', '.join(cohort.modalities)}.",
+        optional=config.modalities if dropped else (),
+        patterns={m: card_patterns(m, config.card.patterns.get(m, ())) for m in config.modalities},
         training={
             "initialisation": Path(config.init).name if config.init else "from scratch",
             "training_cases": len(split.training),
@@ -358,4 +332,5 @@ def _card(run: RunFolder, config: FinetuneConfig, cohort: Cohort, split: Split) 
             "seed": config.train.seed,
             "versions": {k: environment()[k] for k in ("emim", "torch", "monai")},
         },
+        **{"description": f"Segments {names} on {', '.join(config.modalities)}.", **told},
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,11 @@ import torch
 from monai.metrics import compute_dice
 from torch import nn
 
-from emim.inference.predict import predict_case
+from emim.inference.predict import count_tiles, predict_case
 from emim.package.model import ModelCard
 from emim.training.pretrain_watch import spread_evenly
-from emim.volumes.cache import CachedCase
+from emim.training.preview import Segmentation
+from emim.volumes.cache import CachedCase, Crop
 from emim.volumes.preprocess import PreparedCase
 
 # Dice while training needs no finer blending; `emim segment` overlaps more.
@@ -38,38 +37,67 @@ class FinetuneWatch:
         self.card, self.device = card, device
         self.cases = spread_evenly(cases, MOST_CASES)
 
-    def measure(self, network: nn.Module, preview: Path, step: int) -> dict[str, Any]:
+    @property
+    def units(self) -> int:
+        """How often :meth:`measure` asks whether to stop: once for each tile."""
+        return sum(count_tiles(c.shape, self.card.crop, OVERLAP) for c in self.cases)
+
+    def measure(
+        self, network: nn.Module, should_stop: Callable[[], bool] | None = None
+    ) -> tuple[dict[str, Any], Segmentation]:
         """Mean Dice per structure on the working grid, over the cases whose reference has it.
 
-        Writes image, reference and prediction of the first case to ``preview`` (.npz).
-
         Returns:
-            ``dice``, the mean over structures, and ``dice_per_structure``; None where no reference
-            has the structure.
+            ``dice``, the mean over structures, and ``dice_per_structure``, None where no reference
+            has the structure; and what was segmented in the first case.
+
+        Raises:
+            Cancelled: when ``should_stop``, asked before each tile, said so.
         """
         scores = []
-        for i, case in enumerate(self.cases):
-            whole = case.crop((0, 0, 0), case.shape)
-            prepared = PreparedCase(
-                whole.image, np.asarray(case.present), whole.foreground, whole.label, None, case.id
-            )
-            probabilities = predict_case(network, prepared, self.card, self.device, OVERLAP)
-            masks = self._masks(probabilities)
-            reference = np.stack([np.isin(whole.label, s.values) for s in self.card.structures])
-            scores.append(
-                compute_dice(
-                    torch.from_numpy(masks)[None], torch.from_numpy(reference)[None], ignore_empty=True
-                )[0].numpy()
-            )
-            if i == 0:
-                self._save_preview(preview, case, whole, masks, reference, step)
+        shown = None
+        for case in self.cases:
+            segmented = self._segment(network, case, should_stop)
+            shown = shown or segmented
+            both = (torch.from_numpy(m)[None] for m in (segmented.prediction, segmented.reference))
+            scores.append(compute_dice(*both, ignore_empty=True)[0].numpy())
         table = np.array(scores)
         means = {}
         for k, structure in enumerate(self.card.structures):
             known = table[:, k][np.isfinite(table[:, k])]
             means[structure.name] = float(known.mean()) if len(known) else None
         known = [v for v in means.values() if v is not None]
-        return {"dice": sum(known) / len(known) if known else math.nan, "dice_per_structure": means}
+        dice = sum(known) / len(known) if known else math.nan
+        return {"dice": dice, "dice_per_structure": means}, shown
+
+    def unsegmented(self) -> Segmentation:
+        """The first case with nothing segmented."""
+        whole = self.cases[0].crop((0, 0, 0), self.cases[0].shape)
+        return self._show(
+            self.cases[0], whole, np.zeros((len(self.card.structures), *whole.label.shape), bool)
+        )
+
+    def _segment(
+        self, network: nn.Module, case: CachedCase, should_stop: Callable[[], bool] | None
+    ) -> Segmentation:
+        whole = case.crop((0, 0, 0), case.shape)
+        present = np.asarray(case.present)
+        prepared = PreparedCase(whole.image, present, whole.foreground, whole.label, case.grid, case.id)
+        probabilities = predict_case(
+            network, prepared, self.card, self.device, OVERLAP, should_stop=should_stop
+        )
+        return self._show(case, whole, self._masks(probabilities))
+
+    def _show(self, case: CachedCase, whole: Crop, masks: np.ndarray) -> Segmentation:
+        return Segmentation(
+            case.id,
+            case.grid,
+            self.card.modalities,
+            np.asarray(case.present),
+            whole.image,
+            prediction=masks,
+            reference=np.stack([np.isin(whole.label, s.values) for s in self.card.structures]),
+        )
 
     def _masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Boolean (K, Z, Y, X), one per structure."""
@@ -77,22 +105,3 @@ class FinetuneWatch:
             return probabilities > 0.5
         winner = probabilities.argmax(0)
         return np.stack([winner == k + 1 for k in range(len(self.card.structures))])
-
-    def _save_preview(self, file, case, whole, masks, reference, step) -> None:
-        def paint(parts: np.ndarray) -> np.ndarray:
-            label = np.zeros(parts.shape[1:], np.int16)
-            for structure, mask in zip(self.card.structures, parts, strict=True):
-                label[mask] = structure.output
-            return label
-
-        part = file.with_name("part-" + file.name)
-        np.savez(
-            part,
-            image=whole.image,
-            reference=paint(reference),
-            prediction=paint(masks),
-            modalities=np.array(self.card.modalities),
-            case=np.array(case.id),
-            step=np.array(step),
-        )
-        os.replace(part, file)

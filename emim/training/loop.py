@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from emim import stopping
 from emim.config import TrainConfig
 from emim.errors import Cancelled, EmimError
 from emim.run import RunFolder
@@ -52,127 +51,142 @@ def make_optimiser(model: nn.Module, config: TrainConfig, rates: Mapping[str, fl
     )
 
 
+class Optimisation:
+    """Model and optimiser, moved one step at a time.
+
+    Args:
+        model: on ``device``.
+        compute_loss: maps (batch, step) to the loss and values to log.
+        rates: see :func:`make_optimiser`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        device: torch.device,
+        compute_loss: Callable[[dict[str, torch.Tensor], int], tuple[torch.Tensor, dict[str, Any]]],
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.model, self.config, self.device, self.compute_loss = model, config, device, compute_loss
+        self.optimiser = make_optimiser(model, config, rates or {})
+        self._precision = _mixed_precision(device)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision == torch.float16)
+
+    def advance(self, batch: dict[str, torch.Tensor], step: int) -> dict[str, float]:
+        """Train on one batch; return the values to log.
+
+        Raises:
+            EmimError: when the loss is no longer a finite number, or the GPU's memory does not suffice.
+        """
+        try:
+            return self._advance(batch, step)
+        except torch.cuda.OutOfMemoryError as error:
+            raise EmimError(
+                "The memory of the GPU does not suffice for a training step.",
+                hint="Choose a smaller preset, train.batch or train.crop, or the device cpu.",
+            ) from error
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on bit by bit."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if state["scaler"] and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+
+    def _advance(self, batch: dict[str, torch.Tensor], step: int) -> dict[str, float]:
+        rate = learning_rate_at(step, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        with torch.autocast(self.device.type, self._precision, enabled=self._precision is not None):
+            loss, values = self.compute_loss(batch, step)
+        if not torch.isfinite(loss):
+            raise _diverged(step)
+        self.optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler skips such steps
+            raise _diverged(step)
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
+        logged = {k: float(v) for k, v in values.items()}
+        return {"loss": loss.item(), **logged, "learning_rate": rate, "grad_norm": float(norm)}
+
+
 def train(
     run: RunFolder,
-    model: nn.Module,
+    optimisation: Optimisation,
     data: Dataset,
-    config: TrainConfig,
-    device: torch.device,
-    compute_loss: Callable[[dict[str, torch.Tensor], int], tuple[torch.Tensor, dict[str, Any]]],
     validate: Callable[[int], float | None],
-    rates: Mapping[str, float] | None = None,
 ) -> None:
-    """Train ``model`` in place until ``config.steps``, from the last checkpoint if there is one.
+    """Train in place until the last step, from the last checkpoint if there is one.
 
     Args:
         run: where checkpoints and events go.
-        model: on ``device``.
         data: item t is the batch of step t.
-        compute_loss: maps (batch, step) to the loss and values to log.
         validate: called with the number of steps done; returns a score, the higher the better, for
-            which ``best.pt`` is kept, or None.
-        rates: see :func:`make_optimiser`.
+            which ``best.pt`` is kept, or None. It may raise Cancelled; a resumed run validates again.
 
     Raises:
         Cancelled: on SIGINT, SIGTERM or a cancel file, after a checkpoint.
-        EmimError: when the loss is no longer a finite number.
+        EmimError: see :meth:`Optimisation.advance`.
     """
-    optimiser = make_optimiser(model, config, rates or {})
-    precision = _mixed_precision(device)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    model, config = optimisation.model, optimisation.config
     start, best, validated = 0, -math.inf, -1
     checkpoint = run.load_checkpoint("last.pt")
     if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimiser.load_state_dict(checkpoint["optimiser"])
-        if checkpoint["scaler"] and scaler.is_enabled():
-            scaler.load_state_dict(checkpoint["scaler"])
+        optimisation.restore(checkpoint)
         start, best, validated = checkpoint["step"], checkpoint["best"], checkpoint["validated"]
         run.events.status(f"Resuming at step {start} of {config.steps}.")
 
     def save(step: int) -> None:
-        run.save_checkpoint(
-            "last.pt",
-            {
-                "step": step,
-                "best": best,
-                "validated": validated,
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "scaler": scaler.state_dict(),
-            },
-        )
+        progress = {"step": step, "best": best, "validated": validated}
+        run.save_checkpoint("last.pt", {**progress, **optimisation.state()})
+
+    def stopped(step: int) -> Cancelled:
+        save(step)
+        return Cancelled(f"Stopped at step {step} of {config.steps}.")
 
     def check(step: int) -> None:
         nonlocal best, validated
         if step == validated:
             return
         model.eval()
-        with torch.inference_mode():
-            score = validate(step)
+        try:
+            with torch.inference_mode():
+                score = validate(step)
+        except Cancelled:
+            raise stopped(step) from None
         model.train()
         validated = step
         if score is not None and score > best:
             best = score
             run.save_checkpoint("best.pt", {"step": step, "score": score, "model": model.state_dict()})
 
-    def diverged(step: int) -> EmimError:
-        return EmimError(
-            f"Loss or gradient are no longer numbers at step {step}.",
-            run.path,
-            "Start anew with a lower train.learning_rate. The last checkpoint is still good.",
-        )
-
-    every = config.validate_every or max(1, math.ceil(config.steps / 20))
+    every = validation_interval(config)
     log_every = max(1, config.steps // 500)
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start, config.steps),
-        num_workers=_workers(config, device),
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_signals,
-    )
-    with _stop_signals() as stop:
-
-        def stop_if_asked(step: int) -> None:
-            if stop.is_set() or run.cancel_requested():
-                save(step)
-                raise Cancelled(f"Stopped at step {step} of {config.steps}.")
-
+    with stopping.deferred():
+        if run.cancel_requested():
+            raise stopped(start)
         model.train()
-        stop_if_asked(start)
-        if start == 0:
-            check(0)
+        if start % every == 0 or start == config.steps:
+            check(start)
         saved = time.monotonic()
-        for step, batch in enumerate(loader, start):
-            rate = learning_rate_at(step, config)
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["scale"]
-            batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
-            with torch.autocast(device.type, precision, enabled=precision is not None):
-                loss, values = compute_loss(batch, step)
-            if not torch.isfinite(loss):
-                raise diverged(step)
-            optimiser.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimiser)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-            if not scaler.is_enabled() and not torch.isfinite(norm):  # the scaler skips such steps
-                raise diverged(step)
-            scaler.step(optimiser)
-            scaler.update()
-            done, value = step + 1, loss.item()
+        for step, batch in enumerate(load(data, config, optimisation.device, start), start):
+            values = optimisation.advance(batch, step)
+            done = step + 1
             if done % log_every == 0 or done == config.steps:
-                run.events.metric(
-                    done,
-                    "train",
-                    loss=value,
-                    **{k: float(v) for k, v in values.items()},
-                    learning_rate=rate,
-                    grad_norm=float(norm),
-                )
-            run.events.progress(done, config.steps, text=f"loss {value:.3f}")
+                run.events.metric(done, "train", **values)
+            run.events.progress(done, config.steps, text=f"loss {values['loss']:.3f}")
             if done % every == 0 or done == config.steps:
                 check(done)
             if (
@@ -182,8 +196,32 @@ def train(
             ):
                 save(done)
                 saved = time.monotonic()
-            if done < config.steps:
-                stop_if_asked(done)
+            if done < config.steps and run.cancel_requested():
+                raise stopped(done)
+
+
+def validation_interval(config: TrainConfig) -> int:
+    """Steps between validations."""
+    return config.validate_every or max(1, math.ceil(config.steps / 20))
+
+
+def load(data: Dataset, config: TrainConfig, device: torch.device, start: int = 0) -> DataLoader:
+    """The batches of ``data`` from step ``start`` on, loaded by as many processes as pay."""
+    return DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(start, config.steps),
+        num_workers=_workers(config, device),
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_signals,
+    )
+
+
+def _diverged(step: int) -> EmimError:
+    return EmimError(
+        f"Loss or gradient are no longer numbers at step {step}.",
+        hint="Start anew with a lower train.learning_rate. The last checkpoint is still good.",
+    )
 
 
 def _ignore_signals(worker: int) -> None:
@@ -207,25 +245,3 @@ def _workers(config: TrainConfig, device: torch.device) -> int:
 
     # A crop is read in milliseconds: processes pay only where a GPU waits, and fork is cheap.
     return min(8, (os.cpu_count() or 2) // 2) if device.type == "cuda" and sys.platform == "linux" else 0
-
-
-@contextmanager
-def _stop_signals():
-    """Turn SIGINT and SIGTERM into a flag; a second one acts as usual."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number, frame):
-        flag.set()
-        signal.signal(number, before[number])
-
-    for s in before:
-        signal.signal(s, ask)
-    try:
-        yield flag
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)

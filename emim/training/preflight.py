@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +13,6 @@ from emim.config import PreprocessConfig, PretrainConfig
 from emim.errors import EmimError
 from emim.events import Events
 from emim.masking.patterns import PATTERNS
-from emim.run import RunFolder
-from emim.training.split import Split, recorded_split
 
 
 def open_cohort(cohort: str | Path | Scan | None, out: str | Path, resume: bool, events: Events) -> Scan:
@@ -130,28 +127,3 @@ def refuse_inside(out: str | Path, overwrite: bool, needed: Iterable[str | Path 
                 there,
                 "Choose another --out.",
             )
-
-
-def recorded_cohort(run: RunFolder, found: Scan) -> tuple[Cohort, Split]:
-    """Cases and split that a run began with; they must not change when it is resumed.
-
-    Raises:
-        EmimError: when a case is no longer there.
-    """
-    split = recorded_split(run.path)
-    known = {c.id for c in found.cohort.cases}
-    if missing := [i for i in (*split.training, *split.validation) if i not in known]:
-        raise EmimError(
-            f"The run began with cases that the cohort lacks now: {', '.join(missing[:5])}.",
-            found.source,
-            "Give no cohort to use the run's own, and see that its files are where they were.",
-        )
-    cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
-    return cohort.select([*split.training, *split.validation]), split
-
-
-def resumed_on(config: Any, device: str) -> Any:
-    """The settings of a run to be resumed, on another ``device`` unless that is "auto"."""
-    if device == "auto":
-        return config
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, device=device))

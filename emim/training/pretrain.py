@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
@@ -16,15 +15,12 @@ from emim.events import Events
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
 from emim.run import RunFolder, write_json
-from emim.training.preflight import (
-    check_pretraining,
-    check_reference,
-    open_cohort,
-    recorded_cohort,
-    refuse_inside,
-    resumed_on,
-)
+from emim.training.preflight import check_pretraining, check_reference, open_cohort, refuse_inside
 from emim.training.split import Split, split_by_subject
+from emim.training.start import prepare_cases, record_cohort, resume_cohort
+
+if TYPE_CHECKING:
+    from emim.volumes.cache import CachedCase
 
 REPORT_EVERY = 60.0  # seconds between reports of a running run
 
@@ -66,11 +62,9 @@ def pretrain(
         refuse_inside(out, overwrite, [found.source, cache])
     with RunFolder(out, "pretrain", config, resume=resume, overwrite=overwrite, events=events) as run:
         if resume:
-            run.config = resumed_on(run.config, config.train.device)
-            used, split = recorded_cohort(run, found)
+            used, split = resume_cohort(run, found, config.train.device)
         else:
-            write_json(run.path / "cohort.json", found.to_dict())
-            write_json(run.path / "split.json", split.to_dict())
+            record_cohort(run, found, split)
         return _train(run, used, split, cache)
 
 
@@ -92,60 +86,27 @@ def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
 
 
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
-    from emim.volumes.cache import build_cache
-    from emim.volumes.preprocess import resolve_spacing
-
-    events, config = run.events, run.config
+    events = run.events
     started = time.time()
     if not split.validation:
         events.warning(
             "No subject validates: the run cannot be judged.",
             hint="Three subjects or more, or train.validation, give it one.",
         )
-    if config.preprocess.spacing is None or config.modalities is None:
-        config = dataclasses.replace(
-            config, modalities=cohort.modalities, preprocess=resolve_spacing(cohort, config.preprocess)
-        )
-        run.save_config("pretrain", config)
-    folder = Path(cache) if cache else None
-    cases = {c.id: c for c in build_cache(cohort, config.preprocess, folder, events)}
-    training = [cases[i] for i in split.training]
-    validation = [cases[i] for i in split.validation]
+    training, validation = prepare_cases(run, cohort, split, cache)
+    config = run.config
 
     events.status("Loading torch.")
-    import torch
-
-    from emim.training.augmentation import for_pretraining
     from emim.training.device import choose_device
     from emim.training.heap import keep_large_blocks
     from emim.training.loop import train
-    from emim.training.pretrain_model import PretrainModel
-    from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
-    from emim.training.sampling import PretrainBatches
+    from emim.training.tasks import Pretraining
 
     keep_large_blocks()
     device = choose_device(config.train.device)
-    lines_file = run.path / "collapse_lines.json"
-    if lines_file.exists():
-        lines = json.loads(lines_file.read_text())
-    else:
-        events.status("Computing the collapse lines of the cohort.")
-        lines = cohort_collapse_lines(config, training, events)
-        write_json(lines_file, lines)
-
-    torch.manual_seed(config.train.seed)
-    model = PretrainModel(len(cohort.modalities), config).to(device)
-    watch = PretrainWatch(config, training, validation)
-    data = PretrainBatches(
-        training,
-        config.train.crop,
-        config.train.batch,
-        config.mask,
-        config.train.seed,
-        config.train.steps,
-        for_pretraining(config.train.mirror),
-    )
-    size = sum(p.numel() for p in model.network.parameters()) / 1e6
+    lines = _collapse_lines(run, training)
+    task = Pretraining(config, training, validation, device)
+    size = sum(p.numel() for p in task.model.network.parameters()) / 1e6
     events.status(
         f"Pre-training on {device}: {len(training)} cases, {len(validation)} for validation, "
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³, "
@@ -155,20 +116,20 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     reported = [time.monotonic()]
 
     def validate(step: int) -> None:
-        values = watch.measure(model, device)
+        values = task.measure(run.cancel_requested)
+        run.stop_if_asked()
         history[step] = values
         events.metric(step, "validation", **values)
-        preview = run.report / "preview.npz"
-        watch.save_preview(preview, model, device, step)
-        events.preview(preview, "reconstruction")
+        task.write_preview(run, step)
         _write_verdict(run, history, lines)
         if step < config.train.steps and time.monotonic() - reported[0] > REPORT_EVERY:
             update_report(run)
             reported[0] = time.monotonic()
 
     try:
-        train(run, model, data, config.train, device, model, validate)
-    except Cancelled:
+        train(run, task.optimisation(), task.data, validate)
+    except Cancelled as stop:
+        events.status(f"{stop} Writing the report.")
         update_report(run)
         raise
     verdict = _write_verdict(run, history, lines)
@@ -184,6 +145,19 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         seconds=round(time.time() - started, 1),
     )
     return run.path
+
+
+def _collapse_lines(run: RunFolder, training: list[CachedCase]) -> dict[str, float]:
+    """The collapse lines of the training cases, computed once a run."""
+    from emim.training.pretrain_watch import cohort_collapse_lines
+
+    file = run.path / "collapse_lines.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    run.events.status("Computing the collapse lines of the cohort.")
+    lines = cohort_collapse_lines(run.config, training, run.events, run.cancel_requested)
+    write_json(file, lines)
+    return lines
 
 
 def _earlier_validations(run: RunFolder) -> dict[int, dict[str, Any]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from emim.config import PretrainConfig
+from emim.errors import Cancelled
 from emim.events import Events
 from emim.masking.patterns import KINDS, draw_mask
 from emim.masking.units import to_voxels
@@ -19,6 +19,7 @@ from emim.objectives.collapse_lines import collapse_lines
 from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, rank_ratio, uniformity
 from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
 from emim.training.pretrain_model import PretrainModel
+from emim.training.preview import Reconstruction
 from emim.training.sampling import collate, pretrain_sample, random_start, step_generator
 from emim.volumes.cache import CachedCase
 
@@ -77,64 +78,46 @@ class PretrainWatch:
         for sample in self.gauge_samples:
             sample["kinds"] = torch.from_numpy(common).view(-1, grid, grid, grid)
 
-    def measure(self, model: PretrainModel, device: torch.device) -> dict[str, Any]:
-        """The values of a validation metric event."""
-        return {**self._losses(model, device), **self._gauges(model, device)}
+    @property
+    def units(self) -> int:
+        """How often :meth:`measure` asks whether to stop."""
+        size = self.config.train.batch
+        return math.ceil(len(self.samples) / size) + 2 * math.ceil(len(self.gauge_samples) / size)
 
-    def _losses(self, model, device) -> dict[str, float | None]:
-        sums = dict.fromkeys(["reconstruction", *KINDS], 0.0)
-        counts = dict.fromkeys(sums, 0)
-        for batch in self._batches(self.samples, device):
-            result = model.reconstruct(batch)
-            # Always squared, whatever the loss, because the collapse lines are.
-            error = voxel_error(result["prediction"], result["target"], "l2")
-            for name in sums:
-                where = result["scored"]
-                if name in KINDS:
-                    where = where & (result["kinds"] == KINDS[name])
-                if n := int(where.sum()):
-                    sums[name] += float(masked_mean(error, where)) * n
-                    counts[name] += n
-        return {name: sums[name] / counts[name] if counts[name] else None for name in sums}
+    def measure(
+        self, model: PretrainModel, device: torch.device, should_stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """The values of a validation metric event.
 
-    def _gauges(self, model, device) -> dict[str, Any]:
-        parts: dict[str, list[torch.Tensor]] = {"prediction": [], "target": [], "scored": []}
-        levels: list[list[torch.Tensor]] = []
-        for batch in self._batches(self.gauge_samples, device):
-            result = model.reconstruct(batch)
-            for name, values in parts.items():
-                values.append(result[name].float().cpu() if name != "scored" else result[name].cpu())
-            pyramid = model.network.encode(batch["input"], ~batch["present"])
-            levels = levels or [[] for _ in pyramid]
-            for rows, features in zip(levels, pyramid, strict=True):
-                rows.append(_foreground_rows(features.float(), batch["foreground"]).cpu())
-        features = [_some_rows(torch.cat(rows)) for rows in levels]
-        ranks = [effective_rank(f) if len(f) > 2 else None for f in features]
+        Raises:
+            Cancelled: when ``should_stop``, asked before each pass through the network, said so.
+        """
+
+        def check() -> None:
+            if should_stop is not None and should_stop():
+                raise Cancelled
+
+        def batches(samples: list[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+            size = self.config.train.batch
+            for i in range(0, len(samples), size):
+                check()
+                yield {k: v.to(device) for k, v in collate(samples[i : i + size]).items()}
+
         return {
-            "output_variance": output_variance(*(torch.cat(parts[k]) for k in parts)),
-            "effective_rank": ranks,
-            "rank_ratio": [
-                None if r is None else rank_ratio(r, f.shape) for r, f in zip(ranks, features, strict=True)
-            ],
-            "uniformity": [uniformity(f) if len(f) > 2 else None for f in features],
-            "correlation": [mean_correlation(f) if len(f) > 2 else None for f in features],
+            **_losses(model, batches(self.samples)),
+            **_gauges(model, batches(self.gauge_samples), check),
         }
 
-    def _batches(self, samples, device):
-        size = self.config.train.batch
-        for i in range(0, len(samples), size):
-            yield {k: v.to(device) for k, v in collate(samples[i : i + size]).items()}
+    def reconstruct(self, model: PretrainModel, device: torch.device) -> Reconstruction:
+        """Original and reconstruction of a validation case.
 
-    def save_preview(self, file: Path, model: PretrainModel, device: torch.device, step: int) -> None:
-        """Write original, masked and reconstructed volume of a validation case as ``file`` (.npz).
-
-        The network is convolutional: the preview is the whole case, not a training crop, up to
-        160 voxels a side.
+        The network is convolutional: the case is whole, not a training crop, up to 160 voxels a side.
         """
         case, unit = self.preview_case, self.config.mask.unit
         side = int(np.lcm(unit, self.config.network.divisor))
         shape = [max(side, min(s, 160) // side * side) for s in case.shape]
-        read = case.crop([(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)], shape)
+        start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
+        read = case.crop(start, shape)
         grid = [n // unit for n in shape]
         present = np.asarray(case.present)
         rng = step_generator(self.config.train.seed, PREVIEW)
@@ -149,29 +132,31 @@ class PretrainWatch:
         batch = {k: v.to(device)[None] for k, v in sample.items()}
         result = model.reconstruct(batch)
         hidden = (result["kinds"] > 0)[0] | ~batch["present"][0][:, None, None, None]
-        hidden = hidden.cpu().numpy()
-        part = file.with_name("part-" + file.name)
-        np.savez(
-            part,
+        return Reconstruction(
+            case.id,
+            case.grid.cropped(start, [a + n for a, n in zip(start, shape, strict=True)]),
+            self.modalities,
+            present,
             original=result["target"][0].float().cpu().numpy(),
-            masked=np.where(hidden, 0, result["target"][0].float().cpu().numpy()),
             reconstructed=result["prediction"][0].float().cpu().numpy(),
-            hidden=hidden,
+            hidden=hidden.cpu().numpy(),
             foreground=read.foreground,
-            modalities=np.array(self.modalities),
-            case=np.array(case.id),
-            step=np.array(step),
         )
-        os.replace(part, file)
 
 
 def cohort_collapse_lines(
-    config: PretrainConfig, cases: Sequence[CachedCase], events: Events
+    config: PretrainConfig,
+    cases: Sequence[CachedCase],
+    events: Events,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
     """Collapse lines of the training cases, centred on each other, under masks as in training.
 
     Each voxel weighs as often as it enters the loss: how often a random crop includes it, times how
     often the masks hide it. Of large cohorts :data:`LINES_CASES` are taken.
+
+    Raises:
+        Cancelled: when ``should_stop``, asked before each case, said so.
     """
     unit = config.mask.unit
     middle = np.median([c.shape for c in cases], axis=0)
@@ -181,6 +166,8 @@ def cohort_collapse_lines(
     def samples():
         rng = step_generator(config.train.seed, LINES)
         for i, case in enumerate(cases):
+            if should_stop is not None and should_stop():
+                raise Cancelled("Stopped while computing the collapse lines.")
             events.progress(i, len(cases), "case", "collapse lines")
             start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
             read = case.crop(start, shape)
@@ -222,6 +209,50 @@ def spread_evenly(cases: Sequence[CachedCase], most: int) -> list[CachedCase]:
     if len(cases) <= most:
         return list(cases)
     return [cases[i] for i in np.linspace(0, len(cases) - 1, most).round().astype(int)]
+
+
+def _losses(model: PretrainModel, batches: Iterable[dict[str, torch.Tensor]]) -> dict[str, float | None]:
+    sums = dict.fromkeys(["reconstruction", *KINDS], 0.0)
+    counts = dict.fromkeys(sums, 0)
+    for batch in batches:
+        result = model.reconstruct(batch)
+        # Always squared, whatever the loss, because the collapse lines are.
+        error = voxel_error(result["prediction"], result["target"], "l2")
+        for name in sums:
+            where = result["scored"]
+            if name in KINDS:
+                where = where & (result["kinds"] == KINDS[name])
+            if n := int(where.sum()):
+                sums[name] += float(masked_mean(error, where)) * n
+                counts[name] += n
+    return {name: sums[name] / counts[name] if counts[name] else None for name in sums}
+
+
+def _gauges(
+    model: PretrainModel, batches: Iterable[dict[str, torch.Tensor]], check: Callable[[], None]
+) -> dict[str, Any]:
+    parts: dict[str, list[torch.Tensor]] = {"prediction": [], "target": [], "scored": []}
+    levels: list[list[torch.Tensor]] = []
+    for batch in batches:
+        result = model.reconstruct(batch)
+        for name, values in parts.items():
+            values.append(result[name].float().cpu() if name != "scored" else result[name].cpu())
+        check()
+        pyramid = model.network.encode(batch["input"], ~batch["present"])
+        levels = levels or [[] for _ in pyramid]
+        for rows, features in zip(levels, pyramid, strict=True):
+            rows.append(_foreground_rows(features.float(), batch["foreground"]).cpu())
+    features = [_some_rows(torch.cat(rows)) for rows in levels]
+    ranks = [effective_rank(f) if len(f) > 2 else None for f in features]
+    return {
+        "output_variance": output_variance(*(torch.cat(parts[k]) for k in parts)),
+        "effective_rank": ranks,
+        "rank_ratio": [
+            None if r is None else rank_ratio(r, f.shape) for r, f in zip(ranks, features, strict=True)
+        ],
+        "uniformity": [uniformity(f) if len(f) > 2 else None for f in features],
+        "correlation": [mean_correlation(f) if len(f) > 2 else None for f in features],
+    }
 
 
 def _foreground_rows(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from emim.config import MaskConfig
+from emim.config import MaskConfig, TrainConfig
 from emim.masking.patterns import draw_mask
 from emim.training.augmentation import Augmentation
 from emim.volumes.cache import CachedCase
@@ -32,48 +32,56 @@ def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence
     )
 
 
-class PretrainBatches(Dataset):
-    """Masked crops for pre-training.
-
-    Item ``step`` is a dict of ``input`` and ``target`` (B, M, S, S, S) float32, which differ by the
-    intensity augmentation, ``foreground`` (B, 1, S, S, S) bool, ``present`` (B, M) bool and
-    ``kinds`` (B, M, g, g, g) int8, the mask over units.
+class Batches(Dataset):
+    """Item ``step`` is the batch of that step; see the two kinds below.
 
     Args:
         cases: training cases.
-        crop: side S of the crops, in voxels; a multiple of the mask unit.
-        batch: samples B per step.
-        mask: mask pattern.
-        seed: seed of the run.
-        steps: length.
+        train: size and number of the crops, seed and length of the run.
         augmentation: applied to every crop; None for none.
+    """
+
+    def __init__(
+        self, cases: Sequence[CachedCase], train: TrainConfig, augmentation: Augmentation | None
+    ) -> None:
+        self.cases, self.train, self.augmentation = list(cases), train, augmentation
+
+    def __len__(self) -> int:
+        return self.train.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = step_generator(self.train.seed, step)
+        return collate([self._augmented(rng) for _ in range(self.train.batch)])
+
+    def _augmented(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        sample = self._sample(self.cases[rng.integers(len(self.cases))], rng)
+        return self.augmentation(sample, rng) if self.augmentation else sample
+
+    def _sample(self, case: CachedCase, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+
+class PretrainBatches(Batches):
+    """Masked crops for pre-training.
+
+    A batch is a dict of ``input`` and ``target`` (B, M, S, S, S) float32, which differ by the
+    intensity augmentation, ``foreground`` (B, 1, S, S, S) bool, ``present`` (B, M) bool and
+    ``kinds`` (B, M, g, g, g) int8, the mask over units. The crop S is a multiple of the mask unit.
     """
 
     def __init__(
         self,
         cases: Sequence[CachedCase],
-        crop: int,
-        batch: int,
-        mask: MaskConfig,
-        seed: int,
-        steps: int,
+        train: TrainConfig,
         augmentation: Augmentation | None,
+        mask: MaskConfig,
     ) -> None:
-        self.cases, self.crop, self.batch = list(cases), crop, batch
-        self.mask, self.seed, self.steps, self.augmentation = mask, seed, steps, augmentation
+        super().__init__(cases, train, augmentation)
+        self.mask = mask
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rng = step_generator(self.seed, step)
-        return collate([self._sample(rng) for _ in range(self.batch)])
-
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        case = self.cases[rng.integers(len(self.cases))]
-        start = random_start(rng, case.shape, self.crop)
-        sample = pretrain_sample(case, start, self.crop, self.mask, rng)
-        return self.augmentation(sample, rng) if self.augmentation else sample
+    def _sample(self, case: CachedCase, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        start = random_start(rng, case.shape, self.train.crop)
+        return pretrain_sample(case, start, self.train.crop, self.mask, rng)
 
 
 def pretrain_sample(
@@ -97,17 +105,14 @@ def pretrain_sample(
     }
 
 
-class FinetuneBatches(Dataset):
+class FinetuneBatches(Batches):
     """Labelled crops for fine-tuning.
 
-    Item ``step`` is a dict of ``input`` (B, M, S, S, S) float32, ``label`` (B, K, S, S, S) bool, one
-    mask per structure, and ``present`` (B, M) bool, false for modalities that are missing or
-    dropped.
+    A batch is a dict of ``input`` (B, M, S, S, S) float32, ``label`` (B, K, S, S, S) bool, one mask
+    per structure, and ``present`` (B, M) bool, false for modalities that are missing or dropped.
 
     Args:
-        cases: labelled training cases.
         structures: label values of each structure.
-        crop, batch, seed, steps, augmentation: as in :class:`PretrainBatches`.
         foreground_share: share of crops around a voxel of a structure (drawn evenly over structures).
         modality_dropout: chance that a sample keeps only a random non-empty subset of its modalities.
     """
@@ -115,45 +120,32 @@ class FinetuneBatches(Dataset):
     def __init__(
         self,
         cases: Sequence[CachedCase],
-        structures: Sequence[Sequence[int]],
-        crop: int,
-        batch: int,
-        seed: int,
-        steps: int,
+        train: TrainConfig,
         augmentation: Augmentation | None,
+        structures: Sequence[Sequence[int]],
         foreground_share: float,
         modality_dropout: float,
     ) -> None:
-        self.cases, self.structures = list(cases), [tuple(s) for s in structures]
-        self.crop, self.batch, self.seed, self.steps = crop, batch, seed, steps
-        self.augmentation = augmentation
+        super().__init__(cases, train, augmentation)
+        self.structures = [tuple(s) for s in structures]
         self.foreground_share, self.modality_dropout = foreground_share, modality_dropout
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rng = step_generator(self.seed, step)
-        return collate([self._sample(rng) for _ in range(self.batch)])
-
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        case = self.cases[rng.integers(len(self.cases))]
-        read = case.crop(self._start(case, rng), (self.crop,) * 3)
+    def _sample(self, case: CachedCase, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        read = case.crop(self._start(case, rng), (self.train.crop,) * 3)
         label = np.stack([np.isin(read.label, values) for values in self.structures])
-        sample = {
+        return {
             "input": torch.from_numpy(read.image),
             "label": torch.from_numpy(label),
             "present": torch.from_numpy(self._keep(np.asarray(case.present), rng)),
         }
-        return self.augmentation(sample, rng) if self.augmentation else sample
 
     def _start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
         there = [s for s in self.structures if set(s) & set(case.label_values or ())]
         if there and rng.random() < self.foreground_share:
             structure = there[rng.integers(len(there))]
             voxels = np.concatenate([case.label_voxels(v) for v in structure if v in case.label_values])
-            return start_around(rng, voxels[rng.integers(len(voxels))], case.shape, self.crop)
-        return random_start(rng, case.shape, self.crop)
+            return start_around(rng, voxels[rng.integers(len(voxels))], case.shape, self.train.crop)
+        return random_start(rng, case.shape, self.train.crop)
 
     def _keep(self, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.modality_dropout:

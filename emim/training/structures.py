@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from emim.config import Structure
 from emim.errors import EmimError
@@ -17,6 +21,8 @@ COLORS = (
     (213, 94, 0),
     (204, 121, 167),
 )
+
+_FORM = 'It looks like [{"name": "edema", "values": [2], "color": [86, 180, 233]}, …].'
 
 
 def parse_structures(texts: Sequence[str]) -> tuple[tuple[Structure, ...], bool]:
@@ -37,12 +43,46 @@ def parse_structures(texts: Sequence[str]) -> tuple[tuple[Structure, ...], bool]
             found = ()
         if not name.strip() or not found or min(found) < 1:
             raise EmimError(f"{text!r} is not a structure.", hint="Write NAME=VALUE,…, such as WT=1,2,3.")
-        if name in values:
-            raise EmimError(f"The structure {name!r} is given twice.", hint="Give each a name of its own.")
-        if found in values.values():
-            raise EmimError(f"The structure {name!r} is the same as another one.", hint="Leave one out.")
-        values[name] = found
+        _add(values, name, found)
     return make_structures(values)
+
+
+def read_structures(file: str | Path) -> tuple[tuple[Structure, ...], bool]:
+    """Structures from a JSON list of ``{"name", "values", "color", "terminology"}``.
+
+    ``values`` are whole numbers, ``color`` is [red, green, blue] from 0 to 255 and ``terminology`` a
+    Slicer terminology string; the last two may be left out.
+
+    Raises:
+        EmimError: when the file is no such list, naming the entry.
+    """
+    try:
+        entries = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise EmimError(f"The file of structures cannot be read: {error}.", file, _FORM) from error
+    if not isinstance(entries, list) or not entries:
+        raise EmimError("The file holds no list of structures.", file, _FORM)
+    values: dict[str, tuple[int, ...]] = {}
+    looks: dict[str, dict[str, Any]] = {}
+    for n, entry in enumerate(entries, start=1):
+        where = f"{file}, structure {n}"
+        if not isinstance(entry, dict) or set(entry) - {"name", "values", "color", "terminology"}:
+            raise EmimError(f"{entry!r} is not a structure.", where, _FORM)
+        name, color, terminology = entry.get("name"), entry.get("color"), entry.get("terminology")
+        if not isinstance(name, str) or not name.strip():
+            raise EmimError("The structure has no name.", where, _FORM)
+        if color is not None and not (_are_numbers(color, 0, 255) and len(color) == 3):
+            raise EmimError(f"{color!r} is not a color.", where, "Give [red, green, blue] from 0 to 255.")
+        # In a .seg.nrrd it stands between these signs.
+        if not isinstance(terminology, str | None) or set(terminology or "") & set("|\r\n"):
+            raise EmimError(f"{terminology!r} is not a terminology.", where, "Give Slicer's, as text.")
+        numbers = entry.get("values")
+        if not _are_numbers(numbers, 1, 32767):
+            raise EmimError(f"The structure {name!r} has no label values.", where, _FORM)
+        _add(values, name, numbers, where)
+        looks[name] = {"terminology": terminology} | ({"color": tuple(color)} if color is not None else {})
+    structures, overlapping = make_structures(values)
+    return tuple(dataclasses.replace(s, **looks[s.name]) for s in structures), overlapping
 
 
 def structures_of_values(values: Iterable[int]) -> tuple[tuple[Structure, ...], bool]:
@@ -73,4 +113,24 @@ def make_structures(values: dict[str, tuple[int, ...]]) -> tuple[tuple[Structure
             for i, name in enumerate(names)
         ),
         overlapping,
+    )
+
+
+def _add(
+    values: dict[str, tuple[int, ...]], name: str, numbers: Iterable[int], where: str | None = None
+) -> None:
+    """Add a structure that is unlike those before."""
+    found = tuple(sorted(set(numbers)))
+    if name.casefold() in map(str.casefold, values):
+        raise EmimError(f"The structure {name!r} is given twice.", where, "Give each a name of its own.")
+    if found in values.values():
+        raise EmimError(f"The structure {name!r} is the same as another one.", where, "Leave one out.")
+    values[name] = found
+
+
+def _are_numbers(value: Any, low: int, high: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(v, int) and not isinstance(v, bool) and low <= v <= high for v in value)
     )

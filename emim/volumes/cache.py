@@ -29,16 +29,17 @@ import shutil
 import sys
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
-from emim.volumes.fingerprint import fingerprints
+from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
 from emim.volumes.preprocess import prepare_case, reference_path, working_grid
 
@@ -49,6 +50,9 @@ __all__ = [
     "build_cache",
     "cache_contents",
     "default_folder",
+    "default_workers",
+    "largest_size",
+    "missing_cases",
     "remove_cache",
 ]
 
@@ -86,33 +90,51 @@ def build_cache(
     folder: Path | None = None,
     events: Events | None = None,
     workers: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[CachedCase]:
     """Prepare the cases of a cohort that are not in the cache yet; return all, in the cohort's order.
 
     Args:
         config: with a spacing (see :func:`emim.volumes.preprocess.resolve_spacing`).
         folder: of the cache; None: :func:`default_folder`.
-        workers: threads; None: as many as there are processors, at most 8.
+        workers: threads; None: :func:`default_workers`.
+        should_stop: asked before each file and each case.
 
     Raises:
         EmimError: for a case that cannot be prepared (naming the file), too little room on the disk,
             or a folder that cannot hold a cache. Cases finished before stay in the cache.
+        Cancelled: when ``should_stop`` said so.
     """
     events = events or Events()
-    workers = workers or min(MOST_WORKERS, _processors())
+    workers = workers or default_workers()
     folder = (Path(folder) if folder is not None else default_folder()).absolute()
     _claim(folder)
     _sweep(folder)
-    keys = _keys(cohort, config, folder, workers)
+    keys = _keys(cohort, config, folder, workers, should_stop)
     ready = {key: summary for key in set(keys) if (summary := read_summary(folder / "cases" / key))}
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
-        _build(missing, cohort.modalities, config, folder, events, workers)
+        _build(missing, cohort.modalities, config, folder, events, workers, should_stop)
         ready |= {key: read_summary(folder / "cases" / key) for key in missing}
     return [
         open_case(folder / "cases" / key, ready[key], case.id, case.subject, cohort.modalities)
         for key, case in zip(keys, cohort.cases, strict=True)
     ]
+
+
+def missing_cases(cohort: Cohort, config: PreprocessConfig, folder: Path | None = None) -> list[Case]:
+    """The cases that :func:`build_cache` would have to prepare, told without reading or writing images."""
+    folder = Path(folder) if folder is not None else default_folder()
+    files = {c.id: _files(c, cohort.modalities) for c in cohort.cases}
+    hashes = known_fingerprints((p for paths in files.values() for p in paths), folder / "files.json")
+
+    def is_there(case: Case) -> bool:
+        if not set(files[case.id]) <= hashes.keys():
+            return False
+        key = _key(case, cohort.modalities, config, hashes)
+        return read_summary(folder / "cases" / key) is not None
+
+    return [case for case in cohort.cases if not is_there(case)]
 
 
 def cache_contents(folder: Path | None = None) -> list[CacheEntry]:
@@ -163,9 +185,10 @@ def _build(
     folder: Path,
     events: Events,
     workers: int,
+    should_stop: Callable[[], bool] | None,
 ) -> None:
     """Build the missing cases; the first one alone, to learn how much the crop to the foreground saves."""
-    bounds = {key: _largest_size(case, modalities, config) for key, case in missing.items()}
+    bounds = {key: largest_size(case, modalities, config) for key, case in missing.items()}
     (first, first_case), *rest = missing.items()
     events.progress(0, len(missing), "case", f"preparing {first_case.id}")
     _build_case(first, first_case, modalities, config, folder)
@@ -186,9 +209,14 @@ def _build(
         running = {
             pool.submit(_build_case, key, case, modalities, config, folder): case for key, case in rest
         }
-        for done, future in enumerate(as_completed(running), start=2):
-            future.result()
-            events.progress(done, len(missing), "case", running[future].id)
+        while running:
+            if should_stop is not None and should_stop():
+                raise Cancelled("Stopped while preparing the cases.")
+            finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                case = running.pop(future)
+                future.result()
+                events.progress(len(missing) - len(running), len(missing), "case", case.id)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -236,9 +264,15 @@ def _move_into_place(temporary: Path, final: Path) -> None:
     raise OSError(f"{final} cannot be replaced")
 
 
-def _keys(cohort: Cohort, config: PreprocessConfig, folder: Path, workers: int) -> list[str]:
+def _keys(
+    cohort: Cohort,
+    config: PreprocessConfig,
+    folder: Path,
+    workers: int,
+    should_stop: Callable[[], bool] | None,
+) -> list[str]:
     paths = [p for c in cohort.cases for p in _files(c, cohort.modalities)]
-    hashes = fingerprints(paths, folder / "files.json", workers)
+    hashes = fingerprints(paths, folder / "files.json", workers, should_stop)
     return [_key(case, cohort.modalities, config, hashes) for case in cohort.cases]
 
 
@@ -260,7 +294,7 @@ def _key(case: Case, modalities: tuple[str, ...], config: PreprocessConfig, hash
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _largest_size(case: Case, modalities: tuple[str, ...], config: PreprocessConfig) -> int:
+def largest_size(case: Case, modalities: tuple[str, ...], config: PreprocessConfig) -> int:
     """Bytes of a case that would not be cropped at all, from the reference's header."""
     size = working_grid(read_header(reference_path(case, modalities, config)).grid, config).size
     images = sum(m in case.images for m in modalities)
@@ -305,6 +339,11 @@ def _case_folders(folder: Path) -> list[Path]:
     if not (folder / MARKER).is_file() or not cases.is_dir():
         return []
     return sorted(p for p in cases.iterdir() if p.is_dir() and re.fullmatch("[0-9a-f]{32}", p.name))
+
+
+def default_workers() -> int:
+    """Threads that prepare cases: as many as there are processors, at most 8."""
+    return min(MOST_WORKERS, _processors())
 
 
 def _processors() -> int:

@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 
 Memo = dict[str, tuple[int, int, str]]
 
 
-def fingerprints(paths: Iterable[str], memo_file: Path, workers: int) -> dict[str, str]:
+def fingerprints(
+    paths: Iterable[str], memo_file: Path, workers: int, should_stop: Callable[[], bool] | None = None
+) -> dict[str, str]:
     """SHA-256 of each file, by its path.
 
     ``memo_file`` remembers the hash of a path with its size and time of change, so that an unchanged
@@ -23,15 +25,41 @@ def fingerprints(paths: Iterable[str], memo_file: Path, workers: int) -> dict[st
 
     Raises:
         EmimError: for a file that cannot be read.
+        Cancelled: when ``should_stop``, asked before each file, said so.
     """
+
+    def entry(path: str) -> tuple[int, int, str]:
+        if should_stop is not None and should_stop():
+            raise Cancelled("Stopped while preparing the cases.")
+        return _entry(path, memo)
+
     paths = list(dict.fromkeys(paths))
     memo = _read_memo(memo_file)
     with ThreadPoolExecutor(workers) as pool:  # hashing releases the GIL
-        entries = list(pool.map(lambda path: _entry(path, memo), paths))
+        entries = list(pool.map(entry, paths))
     fresh = dict(zip(map(os.path.abspath, paths), entries, strict=True))
     if any(memo.get(path) != entry for path, entry in fresh.items()):
         _write_memo(memo_file, _read_memo(memo_file) | fresh)
     return {path: entry[2] for path, entry in zip(paths, entries, strict=True)}
+
+
+def known_fingerprints(paths: Iterable[str], memo_file: Path) -> dict[str, str]:
+    """SHA-256 of those files that ``memo_file`` knows and that have not changed; none is read."""
+    memo = _read_memo(memo_file)
+    known = {}
+    for path in paths:
+        entry = memo.get(os.path.abspath(path))
+        if entry and entry[:2] == _stamp(path):
+            known[path] = entry[2]
+    return known
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _entry(path: str, memo: Memo) -> tuple[int, int, str]:

@@ -108,6 +108,12 @@ class Grid:
         size = tuple(int(b - a) for a, b in zip(start[::-1], stop[::-1], strict=True))
         return Grid(size, self.spacing, tuple(float(x) for x in origin), self.direction)
 
+    def moved(self, motion: np.ndarray) -> Grid:
+        """The same voxels after a rigid ``motion`` (4, 4) of LPS mm."""
+        direction = motion[:3, :3] @ np.reshape(self.direction, (3, 3))
+        origin = motion[:3, :3] @ np.asarray(self.origin) + motion[:3, 3]
+        return Grid(self.size, self.spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
+
     def to_image(self, array: np.ndarray) -> sitk.Image:
         """``array`` (Z, Y, X) as an image on this grid."""
         import SimpleITK as sitk

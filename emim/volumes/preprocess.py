@@ -8,7 +8,7 @@ already has that spacing, its voxels are copied, not interpolated.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,12 @@ class PreparedCase:
     reference_path: str
 
 
-def prepare_case(case: Case, modalities: Sequence[str], config: PreprocessConfig) -> PreparedCase:
+def prepare_case(
+    case: Case,
+    modalities: Sequence[str],
+    config: PreprocessConfig,
+    moves: Mapping[str, np.ndarray] | None = None,
+) -> PreparedCase:
     """Read a case and bring it to one grid.
 
     Each modality is z-scored over its own foreground, in its own voxels, before it is resampled: the
@@ -64,6 +69,8 @@ def prepare_case(case: Case, modalities: Sequence[str], config: PreprocessConfig
     Args:
         modalities: names in the order of the channels; those the case lacks become 0.
         config: with a spacing (see :func:`resolve_spacing`).
+        moves: modality to the rigid motion (4, 4), LPS mm, that its image is to be aligned by; not
+            for the reference.
 
     Raises:
         EmimError: naming the file, when one cannot be used.
@@ -76,6 +83,8 @@ def prepare_case(case: Case, modalities: Sequence[str], config: PreprocessConfig
     full = working_grid(read_header(reference).grid, config)
     present = np.array([m in case.images for m in modalities])
     scans = {m: _Scan.read(case.images[m], config.clip) for m in modalities if m in case.images}
+    for m, motion in (moves or {}).items():
+        scans[m].grid = scans[m].grid.moved(motion)
 
     measured = {m: resample_mask(s.mask, s.grid, full) for m, s in scans.items()}
     for m, mask in measured.items():

@@ -1,0 +1,1 @@
+"""What the module EMIMPretrain consists of, besides its panel's window frame in EMIMPretrain.py."""

@@ -1,0 +1,131 @@
+"""Loading the images of a case into the scene, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from emim.training.structures import COLORS
+from EMIMLib import EmimError
+
+from . import slice_views
+from .cohort_table import CaseRow
+
+CASE, FILE = "EMIM.case", "EMIM.file"
+# Without the second, Slicer may take T1.nii.gz and T2.nii.gz for two slices of one image.
+ONE_FILE = {"show": False, "singleFile": True}
+
+
+def loadCase(
+    row: CaseRow,
+    modalities: Sequence[str] | None = None,
+    structures: Sequence[dict[str, Any]] | None = None,
+) -> list[Any]:
+    """Show a case: the first image in all slice views, its label as a segmentation over it.
+
+    What is loaded already is shown again, not loaded twice.
+
+    Args:
+        modalities: which to load; None: all the case has.
+        structures: give the segments of the label their names, colours and terminology, so that they can
+            be exported again; the others are called "label 1" and so on.
+
+    Returns:
+        The volume nodes, in the order of the modalities.
+
+    Raises:
+        EmimError: when the case has none of them, or a file cannot be read.
+    """
+    wanted = [m for m in modalities or row.cells if m in row.cells and row.cells[m].path]
+    if not wanted:
+        raise EmimError(
+            _("The case {id} has no image to load.").format(id=row.id),
+            hint="\n".join(row.problems) or _("Choose another case."),
+        )
+    nodes = [_loadImage(row.id, m, row.cells[m].path) for m in wanted]
+    if row.label.path and row.label.state != "problem":
+        _loadLabel(row, nodes[0], structures or ())
+    showLabelsOf(row.id)
+    for view in slice_views.VIEWS:
+        slice_views.showInView(view, nodes[0])
+    slice_views.fit(nodes[0])
+    return nodes
+
+
+def caseOf(segmentation: Any) -> str:
+    """The id of the case that a segmentation belongs to or was drawn on; empty when that is not known."""
+    image = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+    return segmentation.GetAttribute(CASE) or (image.GetAttribute(CASE) if image else None) or ""
+
+
+def showLabelsOf(caseId: str) -> None:
+    """Show the segmentations of this case and hide those of all others, so that none lies on a wrong image.
+
+    Those that belong to no case stay as they are. An empty id hides those of every case.
+    """
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        case, display = caseOf(node), node.GetDisplayNode()
+        if case and display is not None:
+            display.SetVisibility(case == caseId)
+
+
+def _loadImage(caseId: str, modality: str, file: str) -> Any:
+    node = _find("vtkMRMLScalarVolumeNode", file)
+    if node is None:
+        node = _read(slicer.util.loadVolume, file)
+        node.SetName(f"{caseId} {modality}")
+        node.SetAttribute(CASE, caseId)
+        node.SetAttribute(FILE, file)
+    return node
+
+
+def _loadLabel(row: CaseRow, image: Any, structures: Sequence[dict[str, Any]]) -> Any:
+    """The label map as a segmentation, so that it can be corrected in Segment Editor."""
+    segmentation = _find("vtkMRMLSegmentationNode", row.label.path)
+    if segmentation is not None:
+        return segmentation
+    labelmap = _read(slicer.util.loadLabelVolume, row.label.path)
+    try:
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{row.id} label")
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(image)
+        logic = slicer.modules.segmentations.logic()
+        logic.ImportLabelmapToSegmentationNode(labelmap, segmentation)
+    finally:
+        slicer.mrmlScene.RemoveNode(labelmap)
+    _nameSegments(segmentation.GetSegmentation(), structures)
+    segmentation.SetAttribute(CASE, row.id)
+    segmentation.SetAttribute(FILE, row.label.path)
+    return segmentation
+
+
+def _nameSegments(segmentation: Any, structures: Sequence[dict[str, Any]]) -> None:
+    known = {s["values"][0]: s for s in structures if len(s["values"]) == 1}
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        value = segment.GetLabelValue()
+        unknown = {"name": _("label {n}").format(n=value), "color": COLORS[(value - 1) % len(COLORS)]}
+        structure = known.get(value, unknown)
+        segment.SetName(structure["name"])
+        segment.SetColor(*[c / 255 for c in structure["color"]])
+        if structure.get("terminology"):
+            segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology"])
+
+
+def _read(load: Any, file: str) -> Any:
+    try:
+        return load(file, dict(ONE_FILE))
+    except RuntimeError as error:
+        raise EmimError(
+            _("Slicer cannot read the file."), file, _("Open it in another program to see what is wrong.")
+        ) from error
+
+
+def _find(className: str, file: str) -> Any:
+    for node in slicer.util.getNodesByClass(className):
+        if node.GetAttribute(FILE) == file:
+            return node
+    return None

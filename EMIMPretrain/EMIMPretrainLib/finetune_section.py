@@ -1,0 +1,194 @@
+"""Make a segmentation model from few labels, and install it."""
+
+from __future__ import annotations
+
+import slicer
+from slicer.i18n import tr as _
+
+from EMIMLib import dependencies, settings
+
+from .estimate_view import EstimateView
+from .labels_section import LabelsSection
+from .panel_state import PanelState
+from .rich_text import AMBER, GREEN, colored, plain
+from .shown_errors import shownErrors
+from .structures_section import StructuresSection
+
+LEAST_LABELS = 2  # one case to learn from, one to check on
+VERY_FEW, FEW = 5, 20  # labelled cases
+
+
+class FinetuneSection:
+    """Starts fine-tuning of ``state.table``, and installs the model of the selected run."""
+
+    def __init__(self, ui, logic, state: PanelState) -> None:
+        self.ui, self.logic, self.state = ui, logic, state
+        self.labels = LabelsSection(ui, logic, state)
+        self.structures = StructuresSection(ui, logic, state)
+        self.estimate = EstimateView(
+            state,
+            ui.finetuneEstimateButton,
+            ui.finetuneEstimateProgressBar,
+            ui.finetuneEstimateLabel,
+            self._beginEstimate,
+            self._question,
+        )
+        self._installed = ""  # folder of the run whose model was installed
+        ui.initComboBox.connect("currentIndexChanged(int)", self._onInit)
+        ui.startFinetuneButton.connect("clicked(bool)", self._onStart)
+        ui.installModelButton.connect("clicked(bool)", self._onInstall)
+        ui.openSegmentButton.connect("clicked(bool)", self._onOpenSegment)
+        self._startToolTip = ui.startFinetuneButton.toolTip
+        self._installToolTip = ui.installModelButton.toolTip
+
+    def refresh(self) -> None:
+        """Read again which runs and models there are to start from."""
+        combo = self.ui.initComboBox
+        wasBlocked = combo.blockSignals(True)
+        combo.clear()
+        for label, path in [(_("Choose…"), ""), *self.logic.inits()]:
+            combo.addItem(label, str(path))
+        combo.blockSignals(wasBlocked)
+        self._proposeInit()
+        self.update()
+
+    def _proposeInit(self) -> None:
+        """The pre-training run that has just finished, where nothing was chosen yet."""
+        node, monitor = self.state.parameterNode, self.state.monitor
+        if node is None or node.init or monitor is None or monitor.command != "pretrain":
+            return
+        if monitor.phase == "finished" and self.ui.initComboBox.findData(str(monitor.folder)) >= 0:
+            node.init = str(monitor.folder)
+
+    def update(self) -> None:
+        self.labels.update()
+        self.structures.update()
+        node = self.state.parameterNode
+        if node is None:
+            return
+        self._showInit(node.init)
+        self.ui.labelsLabel.text = self._labelsText()
+        reason = self._reason()
+        self.estimate.update(reason)
+        reason = reason or self.state.busyReason()
+        self.ui.startFinetuneButton.enabled = not reason
+        self.ui.startFinetuneButton.toolTip = reason or self._startToolTip
+        self.ui.finetuneHintLabel.text = colored(reason, AMBER) if reason else self._honestHint()
+        self._updateInstall()
+
+    def _showInit(self, init: str) -> None:
+        combo = self.ui.initComboBox
+        if combo.findData(init) < 0:
+            combo.addItem(_("{path} (not found)").format(path=init), init)
+        if combo.itemData(combo.currentIndex) != init:
+            wasBlocked = combo.blockSignals(True)
+            combo.setCurrentIndex(combo.findData(init))
+            combo.blockSignals(wasBlocked)
+
+    def _labelsText(self) -> str:
+        table = self.state.table
+        if table is None:
+            return _("Scan a cohort first; its label maps are found with the images.")
+        count, drawn = len(self.labels.labelledIds()), len(self.labels.exported)
+        text = _("{n} of {all} cases have labels").format(n=count, all=len(table.usedRows))
+        text += _(", {n} of them drawn in Slicer.").format(n=drawn) if drawn else "."
+        return plain(text)
+
+    def _honestHint(self) -> str:
+        count = len(self.labels.labelledIds())
+        if count < VERY_FEW:
+            return colored(
+                _(
+                    "Very few labels: expect a rough model, and a validation on one or two cases that says "
+                    "little. Check every result by eye; label some more cases with its help."
+                ),
+                AMBER,
+            )
+        if count < FEW:
+            return plain(
+                _(
+                    "Few labels: this is what pre-training is for. Keep some labelled cases of your own out "
+                    "of the cohort to judge the model fairly."
+                )
+            )
+        return ""
+
+    def _reason(self) -> str:
+        """Why fine-tuning cannot start, in words; empty when it can."""
+        node, table = self.state.parameterNode, self.state.table
+        if table is None:
+            return _("Scan a cohort first.")
+        if len(self.labels.labelledIds()) < LEAST_LABELS:
+            return _("At least two cases need labels: one to learn from, one to check on.")
+        if not node.init:
+            return _("Choose what to start from.")
+        problem = self.logic.structuresProblem(self.logic.structures(node))
+        return problem or ("" if node.modelName.strip() else _("Give the model a name."))
+
+    def _updateInstall(self) -> None:
+        monitor = self.state.monitor
+        possible = bool(monitor and monitor.canInstall)
+        self.ui.installModelButton.enabled = possible
+        self.ui.installModelButton.toolTip = (
+            self._installToolTip if possible else _("Select a fine-tuning run that is finished.")
+        )
+        shown = bool(monitor and str(monitor.folder) == self._installed)
+        self.ui.installedLabel.setVisible(shown)
+
+    def _arguments(self) -> dict:
+        node = self.state.parameterNode
+        return {
+            "init": node.init,
+            "structures": self.logic.structures(node),
+            "settings": self.logic.finetuneSettings(node),
+        }
+
+    def _beginEstimate(self, onEvent, onFinished):
+        return self.logic.estimate(
+            self.state.table, onEvent=onEvent, onFinished=onFinished, **self._arguments()
+        )
+
+    def _question(self) -> tuple:
+        node, table = self.state.parameterNode, self.state.table
+        if node is None or table is None:
+            return ()
+        cases = (table.source, sorted(self.labels.labelledIds()))
+        return cases, sorted(map(str, self._arguments().items())), settings.device()
+
+    def _onInit(self, index: int) -> None:
+        if self.state.parameterNode:
+            self.state.parameterNode.init = self.ui.initComboBox.itemData(index)
+
+    def _onStart(self, checked: bool = False) -> None:
+        node = self.state.parameterNode
+        with shownErrors(wait=True):
+            if not dependencies.ensure(self.ui.startFinetuneButton):
+                return
+            self.state.select(
+                self.logic.startFinetuning(
+                    self.state.table,
+                    name=node.modelName.strip(),
+                    description=node.modelDescription.strip(),
+                    intendedUse=node.intendedUse.strip(),
+                    licence=node.licence.strip(),
+                    **self._arguments(),
+                )
+            )
+
+    def _onInstall(self, checked: bool = False) -> None:
+        monitor = self.state.monitor
+        with shownErrors():
+            replace = self.logic.isInstalled(monitor)
+            question = _("A model of this name is installed already. Replace it with the new one?")
+            if replace and not slicer.util.confirmOkCancelDisplay(question):
+                return
+            with slicer.util.WaitCursor():
+                model = self.logic.installModel(monitor, overwrite=replace)
+            self._installed = str(monitor.folder)
+            text = _("Installed as “{name}”.").format(name=model.name)
+            self.ui.installedLabel.text = colored("✓ " + text, GREEN)
+        self.refresh()
+
+    def _onOpenSegment(self, checked: bool = False) -> None:
+        with shownErrors():
+            slicer.util.selectModule("EMIMSegment")

@@ -1,0 +1,444 @@
+"""Everything the module does, for the panel and for the Python console alike.
+
+Pre-train on a folder of images and fine-tune on those with labels::
+
+    from EMIMPretrainLib.logic import EMIMPretrainLogic
+
+    logic = EMIMPretrainLogic()
+    cohort = logic.scan("/data/cohort", waitForCompletion=True).table
+    run = logic.startPretraining(cohort, settings={"preset": "tiny"}, waitForCompletion=True)
+    structures = logic.structuresFromCohort(cohort)
+    model = logic.startFinetuning(cohort, run.folder, structures, name="tumour", waitForCompletion=True)
+    logic.installModel(model)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from emim.run_state import in_use, read_run
+from EMIMLib import EmimError, dependencies
+from EMIMLib import settings as machine
+from EMIMLib.models import InstalledModel, ModelRegistry
+
+from . import (
+    case_loader,
+    charts,
+    label_export,
+    name_patterns,
+    preview_volumes,
+    run_inputs,
+    run_list,
+    settings_to_arguments,
+    start_points,
+    verdict_words,
+)
+from . import structures as structure_list
+from .cohort_table import CaseRow, CohortTable
+from .core_task import CoreTask
+from .estimate_run import EstimateRun
+from .parameter_node import EMIMPretrainParameterNode
+from .practice_cohort import PracticeRun
+from .run_monitor import RunMonitor
+from .scan_run import ScanRun
+from .structures import Structure
+from .verdict_words import Verdict
+
+Cohort = CohortTable | str | Path
+
+
+class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
+    """Cohorts, training runs, and what they show. Raises :class:`EmimError`; never opens a window."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.registry = ModelRegistry()
+        self._tasks: list[CoreTask] = []
+        self._monitors: dict[Path, RunMonitor] = {}
+        self._charted: RunMonitor | None = None
+
+    def getParameterNode(self) -> EMIMPretrainParameterNode:
+        return EMIMPretrainParameterNode(super().getParameterNode())
+
+    def close(self) -> None:
+        """Stop watching, scanning and estimating; training goes on."""
+        for task in self._tasks:
+            task.abandon()
+        self._tasks.clear()
+        for monitor in self._monitors.values():
+            monitor.stop()
+        self._monitors.clear()
+        self._charted = None
+
+    # ---- cohort
+
+    parsePatterns = staticmethod(name_patterns.parsePatterns)
+    matchPreview = staticmethod(name_patterns.matchPreview)
+    namesIn = staticmethod(name_patterns.namesIn)
+    loadCase = staticmethod(case_loader.loadCase)
+
+    def scan(
+        self,
+        folder: str | Path,
+        patterns: Mapping[str, Sequence[str]] | None = None,
+        labelPattern: str = "",
+        waitForCompletion: bool = False,
+        onEvent: Callable[[dict], None] | None = None,
+        onFinished: Callable[[ScanRun], None] | None = None,
+    ) -> ScanRun:
+        """Find the cases of a folder or datalist and read every file.
+
+        Raises:
+            EmimError: when it cannot be started; when waiting, also when the scan fails.
+        """
+        return self._run(ScanRun(folder, patterns, labelPattern, onEvent, onFinished), waitForCompletion)
+
+    def rememberExcluded(self, parameterNode: Any, table: CohortTable) -> None:
+        """Keep in the scene which cases the user has excluded."""
+        parameterNode.excludedCases = "\n".join(table.excludedIds)
+
+    def applyExcluded(self, parameterNode: Any, table: CohortTable) -> None:
+        """Exclude from a new table the cases that the scene says are excluded."""
+        excluded = set(parameterNode.excludedCases.splitlines())
+        for row in table.rows:
+            row.included = row.id not in excluded
+
+    def practiceFolder(self) -> Path:
+        """Where the practice cohort is put."""
+        return machine.runsFolder().parent / "practice-cohort"
+
+    def makePracticeCohort(
+        self,
+        folder: str | Path | None = None,
+        subjects: int = 12,
+        spacing: float = 4.0,
+        waitForCompletion: bool = False,
+        onEvent: Callable[[dict], None] | None = None,
+        onFinished: Callable[[PracticeRun], None] | None = None,
+    ) -> PracticeRun:
+        """Make a cohort of synthetic heads; an earlier one is replaced, anything else is not.
+
+        Raises:
+            EmimError: when it cannot be started; when waiting, also when it fails.
+        """
+        task = PracticeRun(folder or self.practiceFolder(), subjects, spacing, onEvent, onFinished)
+        return self._run(task, waitForCompletion)
+
+    # ---- settings
+
+    pretrainSettings = staticmethod(settings_to_arguments.pretrainSettings)
+    finetuneSettings = staticmethod(settings_to_arguments.finetuneSettings)
+    presetValues = staticmethod(settings_to_arguments.presetValues)
+    settingsProblem = staticmethod(settings_to_arguments.settingsProblem)
+
+    # ---- runs
+
+    runs = staticmethod(run_list.allRuns)
+    addRun = staticmethod(run_list.addRun)
+    forgetRun = staticmethod(run_list.forgetRun)
+    isAddedRun = staticmethod(run_list.isAdded)
+    pause = staticmethod(RunMonitor.pause)
+    cancel = staticmethod(RunMonitor.cancel)
+
+    def estimate(
+        self,
+        cohort: Cohort,
+        settings: Mapping[str, Any] | None = None,
+        init: str | Path | None = None,
+        structures: Sequence[Structure] | None = None,
+        waitForCompletion: bool = False,
+        onEvent: Callable[[dict], None] | None = None,
+        onFinished: Callable[[EstimateRun], None] | None = None,
+    ) -> EstimateRun:
+        """Measure what a run would take; of fine-tuning when ``init`` is given.
+
+        Raises:
+            EmimError: for settings or cases that cannot work; when waiting, also when measuring fails.
+        """
+        folder = machine.runsFolder() / "estimate"
+        if init is None:
+            arguments = self._pretrainArguments(cohort, folder, settings)
+        else:
+            arguments = self._finetuneArguments(cohort, folder, settings, init, structures or ())
+        return self._run(EstimateRun(arguments, onEvent, onFinished), waitForCompletion)
+
+    def startPretraining(
+        self,
+        cohort: Cohort,
+        runFolder: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+        name: str = "",
+        waitForCompletion: bool = False,
+        onEvent: Callable[[RunMonitor, dict], None] | None = None,
+        onState: Callable[[RunMonitor], None] | None = None,
+    ) -> RunMonitor:
+        """Pre-train on the cases of a cohort that are used.
+
+        Args:
+            cohort: a table, or the path of a folder or datalist, all of whose cases are used then.
+            runFolder: new; None: made in the runs folder, from ``name`` or by itself.
+            settings: "preset", and any dotted setting of the core.
+
+        Raises:
+            EmimError: when it cannot be started; when waiting, also when it fails.
+            Cancelled: when waiting, and it was paused or cancelled.
+        """
+        folder = self._newFolder("pretrain", cohort, runFolder, name)
+        arguments = [*self._pretrainArguments(cohort, folder, settings), "--out", str(folder)]
+        return self._start(RunMonitor(folder, arguments, onEvent, onState), waitForCompletion)
+
+    def startFinetuning(
+        self,
+        cohort: Cohort,
+        init: str | Path,
+        structures: Sequence[Structure],
+        runFolder: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+        name: str = "",
+        description: str = "",
+        intendedUse: str = "",
+        licence: str = "",
+        waitForCompletion: bool = False,
+        onEvent: Callable[[RunMonitor, dict], None] | None = None,
+        onState: Callable[[RunMonitor], None] | None = None,
+    ) -> RunMonitor:
+        """Train a segmentation model on the labelled cases of a cohort.
+
+        Label maps exported with :meth:`exportLabels` replace the cohort's own.
+
+        Args:
+            init: pre-training run, model package, or "scratch".
+            structures: what to segment; see :mod:`EMIMPretrainLib.structures`.
+            name, description, intendedUse, licence: of the model.
+
+        Raises:
+            EmimError: when it cannot be started; when waiting, also when it fails.
+            Cancelled: when waiting, and it was paused or cancelled.
+        """
+        folder = self._newFolder("finetune", cohort, runFolder, name)
+        arguments = self._finetuneArguments(cohort, folder, settings, init, structures)
+        card = {"name": name, "description": description, "intended-use": intendedUse, "licence": licence}
+        for option, text in card.items():
+            if text.strip():
+                arguments.append(f"--{option}={text.strip()}")
+        arguments += ["--out", str(folder)]
+        return self._start(RunMonitor(folder, arguments, onEvent, onState), waitForCompletion)
+
+    def resume(
+        self,
+        runFolder: str | Path,
+        waitForCompletion: bool = False,
+        onEvent: Callable[[RunMonitor, dict], None] | None = None,
+        onState: Callable[[RunMonitor], None] | None = None,
+    ) -> RunMonitor:
+        """Continue a run from its last checkpoint, with its own settings, on this machine's device.
+
+        Raises:
+            EmimError: when there is no run, or a process trains in it; when waiting, also when it fails.
+            Cancelled: when waiting, and it was paused or cancelled.
+        """
+        run = read_run(runFolder)
+        if in_use(run.folder):
+            raise EmimError(
+                _("Another process is training in this run folder."),
+                run.folder,
+                _("Watch it from the list of runs, or pause it there first."),
+            )
+        arguments = [run.command, "--resume", "--out", str(run.folder), *self._machineArguments()]
+        return self._start(RunMonitor(run.folder, arguments, onEvent, onState), waitForCompletion)
+
+    def attach(
+        self,
+        runFolder: str | Path,
+        onEvent: Callable[[RunMonitor, dict], None] | None = None,
+        onState: Callable[[RunMonitor], None] | None = None,
+    ) -> RunMonitor:
+        """Watch a run, whoever started it; of one that is watched already, the same monitor.
+
+        Raises:
+            EmimError: when the folder is no run.
+        """
+        folder = Path(runFolder).absolute()
+        monitor = self._monitors.get(folder)
+        if monitor is None:
+            monitor = RunMonitor(folder, None, onEvent, onState)
+            monitor.start()
+            self._monitors[folder] = monitor
+        else:
+            monitor.onEvent, monitor.onState = onEvent or monitor.onEvent, onState or monitor.onState
+        return monitor
+
+    def inits(self) -> list[tuple[str, str]]:
+        """See :func:`EMIMPretrainLib.start_points.startPoints`."""
+        return start_points.startPoints(self.runs(), self.registry)
+
+    def installModel(self, run: RunMonitor | str | Path, overwrite: bool = False) -> InstalledModel:
+        """See :func:`EMIMPretrainLib.start_points.installModel`."""
+        folder = run.folder if isinstance(run, RunMonitor) else Path(run)
+        return start_points.installModel(folder, self.registry, overwrite)
+
+    def isInstalled(self, run: RunMonitor | str | Path) -> bool:
+        """See :func:`EMIMPretrainLib.start_points.isInstalled`."""
+        folder = run.folder if isinstance(run, RunMonitor) else Path(run)
+        return start_points.isInstalled(folder, self.registry)
+
+    # ---- watching
+
+    endPreview = staticmethod(preview_volumes.endPreview)
+
+    def showCharts(self, monitor: RunMonitor) -> dict[str, Any]:
+        """Show the curves of a run, and of no other, and keep them up to date.
+
+        Returns:
+            Chart nodes: "loss" and "rank" of pre-training, "loss" and "dice" of fine-tuning.
+        """
+        self._leaveCharts()
+        self._charted = monitor
+        monitor.listeners.append(self._followCharts)
+        return self._updateCharts(monitor)
+
+    def showChartInLayout(self, chartNode: Any) -> None:
+        """Show a chart in the plot view, in a layout that has one."""
+        slicer.modules.plots.logic().ShowChartInLayout(chartNode)
+
+    def verdict(self, monitor: RunMonitor) -> Verdict:
+        """How the run is doing."""
+        if monitor.command == "finetune":
+            return verdict_words.finetuningVerdict(monitor.metrics)
+        return verdict_words.pretrainingVerdict(monitor.metrics, monitor.folder)
+
+    def showPreview(self, monitor: RunMonitor, modality: str = "") -> dict[str, Any]:
+        """See :func:`EMIMPretrainLib.preview_volumes.showPreview`."""
+        return preview_volumes.showPreview(monitor.metrics, monitor.folder, modality)
+
+    def previewModalities(self, monitor: RunMonitor) -> list[str]:
+        return preview_volumes.previewModalities(monitor.metrics)
+
+    def previewText(self, monitor: RunMonitor) -> str:
+        return preview_volumes.previewText(monitor.metrics)
+
+    # ---- structures and labels
+
+    structuresFromCohort = staticmethod(structure_list.structuresFromCohort)
+    structuresFromSegmentation = staticmethod(structure_list.structuresFromSegmentation)
+    structuresProblem = staticmethod(structure_list.structuresProblem)
+
+    def structures(self, parameterNode: Any) -> list[Structure]:
+        return structure_list.readStructures(parameterNode.structures)
+
+    def setStructures(self, parameterNode: Any, structures: Sequence[Structure]) -> None:
+        parameterNode.structures = structure_list.structuresText(structures)
+
+    def labelsFolder(self, table: CohortTable) -> Path:
+        return label_export.labelsFolder(table, machine.runsFolder())
+
+    def exportedLabels(self, table: CohortTable) -> dict[str, Path]:
+        return label_export.exportedLabels(table, machine.runsFolder())
+
+    def exportLabels(
+        self,
+        segmentation: Any,
+        referenceVolume: Any,
+        row: CaseRow,
+        structures: Sequence[Structure],
+        table: CohortTable,
+    ) -> Path:
+        """See :func:`EMIMPretrainLib.label_export.exportLabels`."""
+        folder = self.labelsFolder(table)
+        return label_export.exportLabels(segmentation, referenceVolume, row, structures, folder)
+
+    def removeLabels(self, row: CaseRow, table: CohortTable) -> None:
+        """Delete the exported label map of a case; the cohort's own is used again."""
+        label_export.labelFile(self.labelsFolder(table), row).unlink(missing_ok=True)
+
+    # ---- within
+
+    def _run(self, task: Any, wait: bool) -> Any:
+        dependencies.require()
+        self._tasks = [t for t in self._tasks if t.running]
+        task.start()
+        self._tasks.append(task)
+        if wait:
+            task.waitForFinished()
+        return task
+
+    def _start(self, monitor: RunMonitor, wait: bool) -> RunMonitor:
+        dependencies.require()
+        earlier = self._monitors.pop(monitor.folder, None)
+        monitor.start()
+        if earlier is not None:
+            earlier.stop()
+        self._monitors[monitor.folder] = monitor
+        if wait:
+            monitor.waitForFinished()
+        return monitor
+
+    def _newFolder(self, command: str, cohort: Cohort, runFolder: str | Path | None, name: str) -> Path:
+        if runFolder is None:
+            return run_inputs.newRunFolder(machine.runsFolder(), command, cohort, name)
+        folder = Path(runFolder).absolute()
+        run_inputs.refuseUsed(folder)
+        return folder
+
+    def _pretrainArguments(
+        self, cohort: Cohort, folder: Path, settings: Mapping[str, Any] | None
+    ) -> list[str]:
+        if isinstance(cohort, CohortTable):
+            cohort = run_inputs.writeDatalist(run_inputs.inputsFolder(folder) / "cohort.json", cohort)
+        return ["pretrain", str(cohort), *self._settingArguments(settings)]
+
+    def _finetuneArguments(
+        self,
+        cohort: Cohort,
+        folder: Path,
+        settings: Mapping[str, Any] | None,
+        init: str | Path,
+        structures: Sequence[Structure],
+    ) -> list[str]:
+        structure_list.checkStructures(structures)
+        inputs = run_inputs.inputsFolder(folder)
+        if isinstance(cohort, CohortTable):
+            cohort = run_inputs.writeDatalist(inputs / "cohort.json", cohort, self.exportedLabels(cohort))
+        file = run_inputs.writeStructures(inputs / "structures.json", structures)
+        start = "none" if str(init) == start_points.SCRATCH else str(init)
+        return [
+            "finetune",
+            str(cohort),
+            "--init",
+            start,
+            "--structures",
+            str(file),
+            *self._settingArguments(settings),
+        ]
+
+    def _settingArguments(self, settings: Mapping[str, Any] | None) -> list[str]:
+        settings = {"device": machine.device(), **(settings or {})}
+        return [*settings_to_arguments.settingArguments(settings), *self._cacheArguments()]
+
+    def _machineArguments(self) -> list[str]:
+        return ["--device", machine.device(), *self._cacheArguments()]
+
+    def _cacheArguments(self) -> list[str]:
+        cache = machine.cacheFolder()
+        return ["--cache", str(cache)] if cache else []
+
+    def _followCharts(self, monitor: RunMonitor) -> None:
+        if charts.exist():
+            self._updateCharts(monitor)
+        else:  # the scene was closed
+            self._leaveCharts()
+
+    def _leaveCharts(self) -> None:
+        if self._charted is not None and self._followCharts in self._charted.listeners:
+            self._charted.listeners.remove(self._followCharts)
+        self._charted = None
+
+    def _updateCharts(self, monitor: RunMonitor) -> dict[str, Any]:
+        make = charts.finetuningCharts if monitor.command == "finetune" else charts.pretrainingCharts
+        return charts.updateCharts(make(monitor.metrics, monitor.name))

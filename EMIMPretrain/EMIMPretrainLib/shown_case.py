@@ -1,0 +1,16 @@
+"""Showing a case of the cohort in the slice views."""
+
+from __future__ import annotations
+
+from .panel_state import PanelState
+from .shown_errors import shownErrors
+
+
+def showCase(row, logic, state: PanelState) -> None:
+    """Load the images and the labels of a ``CaseRow``; a problem is shown."""
+    with shownErrors(wait=True):
+        if state.previewing:  # its views are linked and all axial
+            state.previewing = False
+            logic.endPreview()
+        structures = logic.structures(state.parameterNode) if state.parameterNode else None
+        logic.loadCase(row, structures=structures)

@@ -1,0 +1,208 @@
+"""EMIMSegment: segment multi-modal MRI with models made by EMIM. The panel; the work is done by its Logic.
+
+From the Python console::
+
+    from EMIMSegment import EMIMSegmentLogic
+    segmentation = EMIMSegmentLogic().process(
+        inputs={"T1": getNode("pat07_t1"), "FLAIR": getNode("pat07_flair")},
+        model="glioma", waitForCompletion=True)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+try:
+    import EMIMLib  # noqa: F401
+except ImportError:  # run from a source checkout, where it lies beside the module's folder
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from EMIMSegmentLib.alignment_section import AlignmentSection
+from EMIMSegmentLib.batch_section import BatchSection
+from EMIMSegmentLib.inputs_section import InputsSection
+from EMIMSegmentLib.logic import EMIMSegmentLogic
+from EMIMSegmentLib.model_section import ModelSection
+from EMIMSegmentLib.panel_state import PanelState
+from EMIMSegmentLib.result_section import ResultSection
+from EMIMSegmentLib.run_section import RunSection
+from EMIMSegmentLib.self_test import SelfTest
+
+from EMIMLib import sample_data
+from EMIMLib.error_display import showError
+from EMIMLib.installation_section import InstallationSection
+
+
+class EMIMSegment(ScriptedLoadableModule):
+    def __init__(self, parent) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("EMIM Segment")
+        self.parent.categories = ["Segmentation"]
+        self.parent.dependencies = []
+        self.parent.contributors = ["The EMIM developers"]
+        self.parent.helpText = _(
+            "Segments multi-modal MRI with a model that was trained in the module EMIM Pretrain or imported. "
+            "The MRI sequences may lie on different grids, and some may be missing. "
+            "For research; every result must be checked by a physician."
+        )
+        self.parent.acknowledgementText = _("Networks and inference are built on MONAI and PyTorch.")
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self) -> None:
+        sample_data.register(self.resourcePath("Icons/EMIMSegment.png"))
+
+
+class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Holds the sections together and follows the scene."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._guiTag = None
+        self._updating = False
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/EMIMSegment.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = EMIMSegmentLogic()
+        self.state = PanelState(self.update)
+        self._makeSections()
+        self._sceneTimer = qt.QTimer()  # many nodes come at once: look at them once, when all are there
+        self._sceneTimer.singleShot = True
+        self._sceneTimer.setInterval(0)
+        self._sceneTimer.connect("timeout()", self._onSceneContentChanged)
+        self._observeScene()
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        self._sceneTimer.stop()
+        for job in self._jobs():
+            job.abandon()
+        self.installation.cleanup()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.installation.update()
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        for name in [n for n in sys.modules if n.split(".")[0] == "EMIMSegmentLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def initializeParameterNode(self) -> None:
+        self.setParameterNode(self.logic.getParameterNode())
+        self.refreshModels()
+
+    def setParameterNode(self, node) -> None:
+        if self.state.parameterNode is not None:
+            self.state.parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(
+                self.state.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified
+            )
+        self.state.parameterNode = node
+        if node is not None:
+            self._guiTag = node.connectGui(self.ui)
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
+
+    def refreshModels(self) -> None:
+        """Read the folder of models again."""
+        if self.state.parameterNode is None:
+            return
+        self.modelSection.refresh()
+        self.inputsSection.guess()
+        self.update()
+
+    def update(self) -> None:
+        """Bring every section up to date with the parameter node and with what is running."""
+        busy = self._updating or slicer.mrmlScene.IsBatchProcessing()  # half a scene is no scene
+        if self.state.parameterNode is None or busy:
+            return
+        self._updating = True
+        try:
+            for section in self.sections:
+                section.update()
+        finally:
+            self._updating = False
+
+    def _makeSections(self) -> None:
+        ui, logic, state = self.ui, self.logic, self.state
+        self.modelSection = ModelSection(ui, logic, state)
+        self.inputsSection = InputsSection(ui, logic, state)
+        self.alignmentSection = AlignmentSection(ui, logic, state)
+        self.resultSection = ResultSection(ui, logic, state)
+        self.runSection = RunSection(ui, logic, state, self.inputsSection.reason, self.resultSection.showRun)
+        self.batchSection = BatchSection(ui, logic, state)
+        self.sections = (
+            self.modelSection,
+            self.inputsSection,
+            self.alignmentSection,
+            self.runSection,
+            self.resultSection,
+            self.batchSection,
+        )
+        self.installation = InstallationSection(ui.installationFrame.layout(), self.refreshModels)
+
+    def _jobs(self):
+        return self.alignmentSection.job, self.runSection.job, self.batchSection.job
+
+    def _observeScene(self) -> None:
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self._onSceneEvent)
+
+    def _onParameterNodeModified(self, caller=None, event=None) -> None:
+        self.update()
+
+    def _onSceneStartClose(self, caller, event) -> None:
+        self.setParameterNode(None)
+        self.resultSection.forget()
+
+    def _onSceneEndClose(self, caller, event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def _onSceneEvent(self, caller, event) -> None:
+        if self.state.parameterNode is not None and not self._sceneTimer.active:
+            self._sceneTimer.start()
+
+    def _onSceneContentChanged(self) -> None:
+        if self.state.parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
+            return
+        try:
+            if self.state.job is None:
+                self.inputsSection.guess()
+            self.update()
+        except Exception as error:
+            showError(error)
+
+
+class EMIMSegmentTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer by "Reload and Test"; needs no packages, no model and no internet."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        SelfTest(self).run()

@@ -1,0 +1,120 @@
+"""Segment many examinations, one after the other."""
+
+from __future__ import annotations
+
+import html
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+
+from EMIMSegmentLib.marks import BAD, GOOD
+from EMIMSegmentLib.section_job import SectionJob
+from EMIMSegmentLib.tables import fillTable
+
+
+class BatchSection:
+    def __init__(self, ui, logic, state) -> None:
+        self.ui, self.logic, self.state = ui, logic, state
+        self.job = SectionJob(
+            state, ui.batchButton, ui.batchLogFrame, _("Segmenting all cases"), self._begin, self._onDone
+        )
+        ui.batchTable.visible = False
+        for button in (ui.batchFolderRadioButton, ui.batchSceneRadioButton):
+            button.connect("clicked(bool)", self._onChanged)
+        for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
+            edit.filters = ctk.ctkPathLineEdit.Dirs
+            edit.connect("currentPathChanged(QString)", self._onChanged)
+
+    @property
+    def fromFolder(self) -> bool:
+        return self.ui.batchFolderRadioButton.checked
+
+    def update(self) -> None:
+        ui, idle = self.ui, self.state.job is None
+        for widget in (ui.batchFolderLabel, ui.batchFolderPathLineEdit):
+            widget.visible = self.fromFolder
+        for widget in (
+            ui.batchFolderRadioButton,
+            ui.batchSceneRadioButton,
+            ui.batchFolderPathLineEdit,
+            ui.batchOutputPathLineEdit,
+            ui.batchOverwriteCheckBox,
+        ):
+            widget.enabled = idle
+        reason = self._reason()
+        self.job.update(reason)
+        ui.batchHintLabel.visible = idle
+        ui.batchHintLabel.text = html.escape(reason or self._plan())
+
+    def _reason(self) -> str:
+        """Why the batch cannot start, in words."""
+        if not self.state.card:
+            return _("Choose a model.")
+        if self.fromFolder:
+            if not _path(self.ui.batchFolderPathLineEdit):
+                return _("Choose the folder of the cases.")
+            return "" if _path(self.ui.batchOutputPathLineEdit) else _("Choose a folder for the results.")
+        return "" if self.logic.loadedStudies(self.state.card) else _("No study is loaded.")
+
+    def _plan(self) -> str:
+        """What the batch is going to do."""
+        if self.fromFolder:
+            return _("Cases and sequences are recognised by the names of files and folders.")
+        studies = self.logic.loadedStudies(self.state.card)
+        names = ", ".join(s.name for s in studies)
+        return _("{n} studies: {names}").format(n=len(studies), names=names)
+
+    def _begin(self, onEvent, onFinished):
+        node, ui = self.state.parameterNode, self.ui
+
+        def follow(event: dict) -> None:
+            onEvent(event)
+            self._showRows(self.logic.run)
+
+        folder = _path(ui.batchFolderPathLineEdit)
+        for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
+            edit.addCurrentPathToHistory()
+        return self.logic.batch(
+            folder if self.fromFolder else self.logic.loadedStudies(self.state.card),
+            self.state.model,
+            _path(ui.batchOutputPathLineEdit) or None,
+            quality=node.quality,
+            probabilities=node.probabilities,
+            overwrite=ui.batchOverwriteCheckBox.checked,
+            waitForCompletion=False,
+            onEvent=follow,
+            onFinished=onFinished,
+        )
+
+    def _onDone(self, run) -> None:
+        self._showRows(run)
+
+    def _showRows(self, run) -> None:
+        rows = getattr(run, "rows", None)
+        if not rows:
+            return
+        table = self.ui.batchTable
+        texts = [(row["case"], _resultText(row)) for row in rows]
+        fillTable(table, (_("Case"), _("Result")), texts, stretch=1)
+        for r, row in enumerate(rows):
+            item = table.item(r, 1)
+            item.setToolTip(
+                "\n".join(t for t in (row["error"] or texts[r][1], row["where"], row["hint"]) if t)
+            )
+            item.setForeground(qt.QBrush(qt.QColor(BAD if row["error"] else GOOD)))
+        table.visible = True
+
+    def _onChanged(self, *_args) -> None:
+        self.state.changed()
+
+
+def _path(edit) -> str:
+    """The folder in a ctkPathLineEdit; an unset one reads "." ."""
+    return "" if edit.currentPath in ("", ".") else edit.currentPath
+
+
+def _resultText(row: dict) -> str:
+    if row["error"]:
+        return row["error"]
+    return ", ".join(f"{name} {volume:.1f} mL" for name, volume in row["volumes_ml"].items())

@@ -1,0 +1,62 @@
+"""A model's card as text that a radiologist can read at a glance."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from slicer.i18n import tr as _
+
+from EMIMSegmentLib.marks import QUIET
+
+
+def cardText(card) -> str:
+    """Rich text for a :class:`emim.package.model.ModelCard`."""
+    rows = [
+        (_("Finds"), " &nbsp; ".join(swatch(s.color) + " " + html.escape(s.name) for s in card.structures)),
+        (_("Needs"), html.escape(inputsText(card.modalities, card.optional))),
+        (_("Trained"), html.escape(trainingText(card.training))),
+        (_("Use"), html.escape(card.intended_use)),
+        (_("Licence"), html.escape("" if card.licence == "unspecified" else card.licence)),
+    ]
+    lines = [
+        f'<tr><td style="color:{QUIET}; padding-right:8px">{name}</td><td>{text}</td></tr>'
+        for name, text in rows
+        if text
+    ]
+    return f"<p>{html.escape(card.description)}</p><table>{''.join(lines)}</table>"
+
+
+def swatch(color: Sequence[int]) -> str:
+    """A coloured square; ``color`` is red, green, blue from 0 to 255."""
+    red, green, blue = color
+    return f'<span style="color:#{red:02x}{green:02x}{blue:02x}">■</span>'
+
+
+def inputsText(modalities: Sequence[str], optional: Sequence[str]) -> str:
+    """Which MRI sequences a model takes, and which it can do without."""
+    required = [m for m in modalities if m not in optional]
+    if not required:
+        if len(modalities) == 1:
+            return modalities[0]
+        return _("{all}; any of them may be missing, but not all").format(all=", ".join(modalities))
+    if not optional:
+        return ", ".join(required)
+    return _("{required}; better also with {optional}").format(
+        required=", ".join(required), optional=", ".join(m for m in modalities if m in optional)
+    )
+
+
+def trainingText(training: dict) -> str:
+    """Cases, validation Dice and where the weights came from; empty when nothing is known."""
+    parts = []
+    if training.get("training_cases"):
+        parts.append(_("on {n} labelled cases").format(n=training["training_cases"]))
+    dice = training.get("validation_dice")
+    if isinstance(dice, (int, float)):
+        cases = training.get("validation_cases")
+        text = _("mean Dice {dice:.2f} in {n} validation cases") if cases else _("mean Dice {dice:.2f}")
+        parts.append(text.format(dice=dice, n=cases))
+    if training.get("initialisation") not in (None, "", "from scratch"):
+        parts.append(_("from pre-trained weights"))
+    return ", ".join(parts)

@@ -1,0 +1,157 @@
+"""Writing a volume to a file for the worker, its parent transforms applied.
+
+The files of one run are all in the coordinates of one *frame*: the world, as the user sees it. Only when
+the reference volume itself lies under a transform that bends or shears, which no image file can express
+on the volume's own grid, the frame is that transform: the reference is then written as it is, and the
+others are brought to it. Voxels are interpolated only under transforms that bend or shear.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from EMIMLib import EmimError
+
+SHEAR = 1e-3  # largest cosine between axes that counts as rounding; image files hold no sheared grid
+LATTICE = 9  # points along each axis at which a non-linear transform is sampled to find the new box
+GROWTH = 8  # a transform that makes a volume larger than this, in voxels, is taken for broken
+
+
+def frameOf(reference) -> tuple[object | None, np.ndarray]:
+    """The frame for a run whose result is to have the grid of ``reference``.
+
+    Returns the transform node that is the frame (None: the world), and the matrix (4, 4) from the frame
+    to the coordinates that the reference has without its parent transform, RAS mm.
+    """
+    parent = reference.GetParentTransformNode()
+    toWorld = _matrix(_transform(parent, None), parent, None)
+    if toWorld is not None and hasRightAngles(toWorld @ _ijkToRAS(reference)):
+        return None, np.linalg.inv(toWorld)
+    return parent, np.eye(4)
+
+
+def exportVolume(volume, path: Path, frame=None, parent="own") -> None:
+    """Write ``volume`` as NRRD, in the coordinates of ``frame``.
+
+    Args:
+        frame: transform node whose local coordinates the file is in; None: world.
+        parent: transform to take as the volume's parent; its own unless given.
+
+    Raises:
+        EmimError: when the transform cannot be applied or the file cannot be written.
+    """
+    parent = volume.GetParentTransformNode() if parent == "own" else parent
+    transform = _transform(parent, frame)
+    matrix = _matrix(transform, parent, frame)
+    image, ijkToFrame = volume.GetImageData(), _ijkToRAS(volume)
+    if matrix is not None:
+        ijkToFrame = matrix @ ijkToFrame
+    if matrix is None or not hasRightAngles(ijkToFrame):
+        image, ijkToFrame = _resampled(volume, transform)
+    _write(image, ijkToFrame, path, volume.GetName())
+
+
+def isSheared(volume) -> bool:
+    """Whether the axes of the volume's own grid are not at right angles."""
+    return not hasRightAngles(_ijkToRAS(volume))
+
+
+def hasRightAngles(ijkToRAS: np.ndarray) -> bool:
+    """Whether the axes of a grid (4, 4) are at right angles, as image files demand."""
+    axes = ijkToRAS[:3, :3] / np.linalg.norm(ijkToRAS[:3, :3], axis=0)
+    return np.allclose(axes.T @ axes, np.eye(3), atol=SHEAR)
+
+
+def _transform(source, target) -> vtk.vtkGeneralTransform:
+    """From the coordinates of one transform node to those of another; None is the world."""
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    return transform
+
+
+def _matrix(transform, source, target) -> np.ndarray | None:
+    """The transform as a matrix (4, 4), or None when it is not linear."""
+    if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform):
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
+    """The volume's voxels and grid (IJK to RAS) after a transform that bends or shears it.
+
+    The new grid has right angles, follows the transformed axes as closely as it can, has about the
+    original spacing and holds the whole transformed volume. (Hardening in MRML keeps the original grid
+    and cuts off what moves out of it.)
+    """
+    image, ijkToRAS = volume.GetImageData(), _ijkToRAS(volume)
+    size = np.array(image.GetDimensions())
+    ends = [np.linspace(-0.5, n - 0.5, LATTICE) for n in size]
+    index = np.array(list(itertools.product(*ends)))
+    points = index @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3]
+    moved = np.array([transform.TransformPoint(*p) for p in points])
+    affine = np.linalg.lstsq(np.c_[index, np.ones(len(index))], moved, rcond=None)[0][:3].T
+    spacing = np.linalg.norm(affine, axis=0)
+    u, _scales, v = np.linalg.svd(affine / spacing)
+    axes = (u @ v) * spacing  # the nearest grid with right angles
+    inAxes = moved @ np.linalg.inv(axes).T
+    low, high = inAxes.min(0), inAxes.max(0)
+    count = np.ceil(high - low - 1e-6).astype(int)
+    if not np.isfinite(moved).all() or np.prod(count, dtype=float) > GROWTH * np.prod(size, dtype=float):
+        raise EmimError(
+            _("The transform of the volume tears it apart."),
+            volume.GetName(),
+            _("Check the transform above it in the Transforms module, or remove it."),
+        )
+    grid = np.eye(4)
+    grid[:3, :3], grid[:3, 3] = axes, axes @ (low + 0.5)
+    reslice = vtk.vtkImageReslice()
+    reslice.SetInputData(image)
+    reslice.SetResliceTransform(_indexTransform(grid, transform, ijkToRAS))
+    reslice.SetOutputOrigin(0, 0, 0)
+    reslice.SetOutputSpacing(1, 1, 1)
+    reslice.SetOutputExtent(0, int(count[0]) - 1, 0, int(count[1]) - 1, 0, int(count[2]) - 1)
+    reslice.SetInterpolationModeToLinear()
+    reslice.SetBackgroundLevel(image.GetScalarRange()[0])
+    reslice.Update()
+    return reslice.GetOutput(), grid
+
+
+def _indexTransform(grid: np.ndarray, transform, ijkToRAS: np.ndarray) -> vtk.vtkGeneralTransform:
+    """From voxel indices of ``grid`` back through ``transform`` to those of the original."""
+    back = vtk.vtkGeneralTransform()
+    back.PostMultiply()
+    back.Concatenate(slicer.util.vtkMatrixFromArray(grid))
+    back.Concatenate(transform.GetInverse())
+    back.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(ijkToRAS)))
+    return back
+
+
+def _ijkToRAS(volume) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _write(image, ijkToRAS: np.ndarray, path: Path, name: str) -> None:
+    # A node outside the scene: no event, no storage node that would stay, nothing of the user's changes.
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(False)
+    voxels = image.GetNumberOfPoints() * image.GetScalarSize()
+    if not storage.WriteData(node) or not path.is_file() or path.stat().st_size < voxels:
+        raise EmimError(
+            _("The volume “{volume}” could not be written for the worker.").format(volume=name),
+            path,
+            _("Check the free space of the disk, and the temporary folder in the application settings."),
+        )

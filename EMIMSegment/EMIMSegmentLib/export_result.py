@@ -1,0 +1,87 @@
+"""Writing a result to a file that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from EMIMLib import EmimError
+from EMIMSegmentLib.result_nodes import VALUE, referenceVolume
+
+SEGMENTATION = ".seg.nrrd"
+LABEL_MAPS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha")
+
+
+def exportResult(segmentation, path: str | Path, reference=None) -> Path:
+    """Write ``segmentation`` in the format of the file's ending; return the path.
+
+    A label map (NIfTI, NRRD, MetaImage) has the grid of the reference volume as that is stored, without
+    its parent transform, so it fits the reference's own file; values are those of the model, and of
+    structures that overlap the later one is on top. ``.seg.nrrd`` keeps every structure whole.
+
+    Args:
+        reference: volume node; None: the segmentation's own.
+
+    Raises:
+        EmimError: for another ending, without a reference, or when the file cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise EmimError(_("The folder does not exist."), path.parent, _("Choose another folder."))
+    if path.name.lower().endswith(SEGMENTATION):
+        _write(slicer.vtkMRMLSegmentationStorageNode(), segmentation, path)
+    elif path.name.lower().endswith(LABEL_MAPS):
+        _writeLabelMap(segmentation, path, reference or referenceVolume(segmentation))
+    else:
+        endings = ", ".join((SEGMENTATION, *LABEL_MAPS))
+        raise EmimError(
+            _("A segmentation cannot be written in this format."),
+            path,
+            _("Let the name end in one of: {endings}.").format(endings=endings),
+        )
+    return path
+
+
+def _writeLabelMap(segmentation, path: Path, reference) -> None:
+    if reference is None:
+        raise EmimError(
+            _("The segmentation has no reference volume that would give the grid."),
+            segmentation.GetName(),
+            _("Choose a reference volume, or export it as {ending}.").format(ending=SEGMENTATION),
+        )
+    segments = segmentation.GetSegmentation()
+    values = _values(segments)
+    label = np.zeros(reference.GetImageData().GetDimensions()[::-1], np.uint8)
+    if max(values.values(), default=0) > np.iinfo(label.dtype).max:
+        label = label.astype(np.int16)
+    for segmentID, value in values.items():
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentID, reference)
+        label[mask > 0] = value
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    slicer.util.updateVolumeFromArray(node, label)
+    node.CopyOrientation(reference)
+    _write(slicer.vtkMRMLVolumeArchetypeStorageNode(), node, path)
+
+
+def _values(segments) -> dict[str, int]:
+    """Segment ID to its value in a label map: the model's, or 1, 2, … for what EMIM did not make."""
+    values = {}
+    for segmentID in segments.GetSegmentIDs():
+        text = vtk.reference("")
+        segments.GetSegment(segmentID).GetTag(VALUE, text)
+        values[segmentID] = int(str(text) or 0)
+    if min(values.values(), default=1) < 1 or len(set(values.values())) < len(values):  # some are the user's
+        return {segmentID: i for i, segmentID in enumerate(values, 1)}
+    return values
+
+
+def _write(storage, node, path: Path) -> None:
+    storage.SetFileName(str(path))
+    if not storage.WriteData(node) or not path.is_file():
+        raise EmimError(
+            _("The file could not be written."), path, _("Check the rights of the folder and the free space.")
+        )

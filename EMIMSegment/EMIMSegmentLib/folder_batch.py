@@ -1,0 +1,86 @@
+"""Segmenting every case of a folder of files with one worker, unattended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from emim.cohort.vocabulary import PATTERNS
+from EMIMLib import EmimError
+from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
+from EMIMSegmentLib.worker_run import WorkerRun
+
+
+class FolderBatchRun(WorkerRun):
+    """The results are files in a folder, and a table in the scene.
+
+    What is wrong with one case does not keep the others from being done.
+
+    Args:
+        source: folder of subject folders, or a datalist, as ``emim segment --cohort`` takes it.
+        folder: where the results go.
+
+    Attributes:
+        rows: see :mod:`EMIMSegmentLib.batch_table`; all at once, when the worker is done.
+        table: node with the rows; None before.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        model,
+        folder: str | Path,
+        *,
+        reference: str | None = None,
+        device: str = "auto",
+        quality: str = "balanced",
+        probabilities: bool = False,
+        overwrite: bool = False,
+        onEvent=None,
+        onFinished=None,
+    ) -> None:
+        super().__init__(onEvent, onFinished)
+        self.rows: list[dict] = []
+        self.table = None
+        self._card = model.card
+        self._results = Path(folder)
+        self._arguments = ["segment", "--model", str(model.path), "--cohort", str(source)]
+        self._arguments += ["--output", str(folder), "--device", device, "--quality", quality]
+        self._arguments += ["--reference", reference] if reference else []
+        self._arguments += ["--probabilities"] if probabilities else []
+        self._arguments += ["--overwrite"] if overwrite else []
+        for modality, patterns in model.card.patterns.items():
+            texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+            if texts != PATTERNS.get(modality):  # the model's own, which the scan does not know
+                for text in texts:
+                    self._arguments += ["--pattern", f"{modality}={text}"]
+
+    @property
+    def failed(self) -> list[str]:
+        """Cases that were not segmented."""
+        return [row["case"] for row in self.rows if row["error"]]
+
+    def _prepare(self, folder: Path) -> list[str]:
+        return self._arguments
+
+    def _judge(self, error: EmimError) -> EmimError | None:
+        return error if self._worker.result is None else None  # cases that failed are in the summary
+
+    def _load(self, result: dict) -> str:
+        summary = json.loads((self._results / "summary.json").read_text(encoding="utf-8"))
+        self.rows = [_row(case) for case in summary["cases"]]
+        self.table = updateBatchTable(str(self._results), self._card, self.rows)
+        return describeRows(self.rows)
+
+
+def _row(case: dict) -> dict:
+    error = case.get("error") or {}
+    return {
+        "case": case["case"],
+        "error": error.get("what"),
+        "where": error.get("where"),
+        "hint": error.get("hint"),
+        "volumes_ml": case.get("volumes_ml") or {},
+        "output": case.get("output"),
+        "segmentation": None,
+    }

@@ -1,0 +1,176 @@
+"""Which loaded volume is which modality of a model, told from names and DICOM series descriptions.
+
+Volumes are first sorted into examinations, so that the T1 of one patient is never put beside the FLAIR
+of another: by their study or folder in the subject hierarchy, else by what their names say beside the
+modality (``pat07`` in ``pat07_t1``).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import slicer
+from slicer.i18n import tr as _
+
+from emim.cohort.patterns import canonical, find_modality
+from EMIMSegmentLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
+from EMIMSegmentLib.result_nodes import isResult
+
+# Words beside the modality that differ between the series of one examination.
+_OF_THE_SERIES = {
+    "2d",
+    "3d",
+    "ax",
+    "axial",
+    "tra",
+    "trans",
+    "transversal",
+    "sag",
+    "sagittal",
+    "cor",
+    "coronal",
+}
+
+
+class Guess(NamedTuple):
+    """A volume taken for a modality, and why, in words for people."""
+
+    node: Any
+    reason: str
+
+
+class Study(NamedTuple):
+    """Loaded volumes of one examination.
+
+    Attributes:
+        name: of the examination.
+        inputs: modality to volume.
+        missing: modalities the model cannot do without that were not found.
+    """
+
+    name: str
+    inputs: dict
+    missing: tuple[str, ...]
+
+
+class _Recognised(NamedTuple):
+    volume: Any
+    modality: str
+    reason: str
+    examination: tuple[str, str]  # what kind of key, the key
+    case: str  # what the name says beside the modality
+
+
+def guessInputs(card) -> dict[str, Guess]:
+    """The volumes of the most complete examination; of equal ones that in the slice views, else the last.
+
+    A volume is never taken twice. Modalities that no volume fits are absent.
+    """
+    recognised = _recognise(card)
+    examinations = _byExamination(recognised)
+    if not examinations:
+        return {}
+    shown = _shownVolumes()
+    best = max(
+        examinations.values(),
+        key=lambda found: (
+            len({r.modality for r in found}),
+            any(r.volume.GetID() in shown for r in found),
+            [r.volume.GetID() for r in recognised].index(found[-1].volume.GetID()),
+        ),
+    )
+    return _choose(card, best)
+
+
+def loadedStudies(card) -> list[Study]:
+    """Every examination in the scene that has a volume for the model, in the order of loading."""
+    studies = []
+    for (kind, key), found in _byExamination(_recognise(card)).items():
+        inputs = {m: guess.node for m, guess in _choose(card, found).items()}
+        missing = tuple(m for m in card.modalities if m not in inputs and m not in card.optional)
+        studies.append(Study(_name(kind, key, found[0]), inputs, missing))
+    return studies
+
+
+def examinationNumbers(volume, card) -> set[str]:
+    """Numbers before the modality in the volume's name, such as a case number; single digits are not."""
+    match = find_modality(volume.GetName(), patterns=card.patterns or None)
+    return set(re.findall(r"\d\d+", match.rest)) if match else set()
+
+
+def _recognise(card) -> list[_Recognised]:
+    wanted = {canonical(m): m for m in card.modalities} | {m: m for m in card.modalities}
+    recognised = []
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        # A label map or a colour image is a scalar volume, too, as far as classes go.
+        if volume.GetClassName() != "vtkMRMLScalarVolumeNode" or volume.GetHideFromEditors():
+            continue
+        if isResult(volume) or volume.GetImageData() is None:
+            continue
+        for text, reason in _texts(volume):
+            match = find_modality(text, patterns=card.patterns or None)
+            if match is not None and match.modality in wanted:
+                case = "" if text == seriesDescription(volume) else match.rest  # it names no patient
+                examination = _examination(volume, case)
+                recognised.append(_Recognised(volume, wanted[match.modality], reason, examination, case))
+                break
+    return recognised
+
+
+def _texts(volume) -> list[tuple[str, str]]:
+    """What a volume is called, most telling first, each with the words for a reason."""
+    name, description = volume.GetName() or "", seriesDescription(volume)
+    storage = volume.GetStorageNode()
+    file = PurePath(storage.GetFileName() or "").name if storage else ""
+    texts = [
+        (name, _("its name is “{text}”").format(text=name)),
+        (description, _("its DICOM series description is “{text}”").format(text=description)),
+        (file, _("its file is “{text}”").format(text=file)),
+    ]
+    return [(text, reason) for text, reason in texts if text]
+
+
+def _examination(volume, rest: str) -> tuple[str, str]:
+    if study := studyItem(volume):
+        return "study", str(study)
+    if folder := folderItem(volume):
+        return "folder", str(folder)
+    words = re.split(r"[\W_]+", rest.casefold())
+    return "name", " ".join(w for w in words if w and w not in _OF_THE_SERIES)
+
+
+def _byExamination(recognised: list[_Recognised]) -> dict[tuple[str, str], list[_Recognised]]:
+    examinations: dict[tuple[str, str], list[_Recognised]] = {}
+    for one in recognised:
+        examinations.setdefault(one.examination, []).append(one)
+    return examinations
+
+
+def _choose(card, found: list[_Recognised]) -> dict[str, Guess]:
+    """Of several volumes of one modality the one with most voxels: scouts and reformats are small."""
+    guesses = {}
+    for modality in card.modalities:
+        fitting = [r for r in found if r.modality == modality]
+        if fitting:
+            best = max(fitting, key=lambda r: r.volume.GetImageData().GetNumberOfPoints())
+            reason = best.reason
+            if len(fitting) > 1:
+                reason += _("; the largest of {count} that fit").format(count=len(fitting))
+            guesses[modality] = Guess(best.volume, reason)
+    return guesses
+
+
+def _name(kind: str, key: str, first: _Recognised) -> str:
+    if kind == "study":
+        names = [itemName(patientItem(first.volume)), itemName(studyItem(first.volume))]
+        return " / ".join(n for n in names if n)
+    if kind == "folder":
+        return itemName(int(key))
+    return first.case.strip(" _-.:") or first.volume.GetName()
+
+
+def _shownVolumes() -> set[str]:
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return {view.GetBackgroundVolumeID() for view in views} - {None}

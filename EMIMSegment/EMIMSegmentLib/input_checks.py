@@ -1,0 +1,167 @@
+"""Whether the chosen volumes can be segmented together, said before anything is started."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from EMIMSegmentLib.guessing import examinationNumbers
+from EMIMSegmentLib.patient import itemName, patientItem, patientKey, studyItem
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with the inputs.
+
+    Attributes:
+        modality: "" when it concerns all.
+        what, hint: what is wrong, and what to do.
+        blocking: the model cannot be run; else it is a warning.
+    """
+
+    modality: str
+    what: str
+    hint: str
+    blocking: bool
+
+
+def checkInputs(card, inputs: dict) -> list[Problem]:
+    """All that is wrong with ``inputs`` (modality to volume); what blocks comes first."""
+    given = {m: node for m, node in inputs.items() if node is not None}
+    problems = _missing(card, given)
+    problems += _duplicates(given)
+    usable = {}
+    for modality, node in given.items():
+        found = _volumeProblem(modality, node)
+        problems += found
+        if not any(p.blocking for p in found):
+            usable[modality] = node
+    problems += _apart(usable)
+    problems += _patients(card, usable)
+    return sorted(problems, key=lambda p: not p.blocking)
+
+
+def _missing(card, given: dict) -> list[Problem]:
+    problems = [
+        Problem(
+            modality,
+            _("The model {model} has no input {modality}.").format(model=card.name, modality=modality),
+            _("It takes: {names}.").format(names=", ".join(card.modalities)),
+            True,
+        )
+        for modality in given
+        if modality not in card.modalities
+    ]
+    for modality in card.modalities:
+        if modality not in given and modality not in card.optional:
+            can = ", ".join(card.optional) or _("none")
+            problems.append(
+                Problem(
+                    modality,
+                    _("The model needs {modality}.").format(modality=modality),
+                    _("Choose its volume. The model can do without: {names}.").format(names=can),
+                    True,
+                )
+            )
+    if not given:
+        what = _("No volume is chosen.")
+        problems.append(Problem("", what, _("Choose the volume of at least one modality."), True))
+    return problems
+
+
+def _duplicates(given: dict) -> list[Problem]:
+    problems, seen = [], {}
+    for modality, node in given.items():
+        first = seen.setdefault(node.GetID(), modality)
+        if first != modality:
+            what = _("“{volume}” is chosen both as {first} and as {second}.")
+            problems.append(
+                Problem(
+                    modality,
+                    what.format(volume=node.GetName(), first=first, second=modality),
+                    _("Choose another volume, or say that {modality} is not available.").format(
+                        modality=modality
+                    ),
+                    True,
+                )
+            )
+    return problems
+
+
+def _volumeProblem(modality: str, node) -> list[Problem]:
+    name = node.GetName()
+
+    def blocking(what: str, hint: str) -> list[Problem]:
+        return [Problem(modality, what.format(volume=name), hint, True)]
+
+    if node.IsA("vtkMRMLSegmentationNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return blocking(_("“{volume}” is a segmentation, not an image."), _("Choose the MRI volume."))
+    if node.GetClassName() != "vtkMRMLScalarVolumeNode":
+        return blocking(
+            _("“{volume}” holds several values for each voxel (4-D, vector or colour)."),
+            _("Choose a volume with one value for each voxel; split a series first."),
+        )
+    image = node.GetImageData()
+    if image is None or min(image.GetDimensions()) < 1 or image.GetPointData().GetScalars() is None:
+        return blocking(_("“{volume}” is empty: it has no voxels."), _("Load it again."))
+    if image.GetNumberOfScalarComponents() != 1:
+        return blocking(_("“{volume}” holds several values for each voxel."), _("Split it first."))
+    low, high = image.GetScalarRange()
+    if not low < high:  # NaN as well
+        return blocking(
+            _("“{volume}” is empty: every voxel has the same value."),
+            _("Choose another volume, or load it again."),
+        )
+    thin = min(image.GetDimensions())
+    if thin < 4:
+        what = _("“{volume}” has only {count} slice(s).").format(volume=name, count=thin)
+        return [Problem(modality, what, _("The result will hardly be usable."), False)]
+    return []
+
+
+def _apart(usable: dict) -> list[Problem]:
+    if len(usable) < 2:
+        return []
+    boxes = {modality: _box(node) for modality, node in usable.items()}
+    problems = []
+    first = next(iter(boxes))
+    for modality, box in list(boxes.items())[1:]:
+        low, high = np.maximum(boxes[first][0], box[0]), np.minimum(boxes[first][1], box[1])
+        if (low > high).any():
+            what = _("{modality} and {first} do not overlap in space.").format(modality=modality, first=first)
+            hint = _("They are of different patients or examinations, or a transform is missing.")
+            problems.append(Problem(modality, what, hint, True))
+    return problems
+
+
+def _box(volume) -> np.ndarray:
+    """Lowest and highest corner, RAS mm in world coordinates: parent transforms are applied."""
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    return np.reshape(bounds, (3, 2)).T
+
+
+def _patients(card, usable: dict) -> list[Problem]:
+    problems = []
+    for (first, a), (second, b) in itertools.combinations(usable.items(), 2):
+        ofA, ofB = patientKey(a), patientKey(b)
+        pair = {"first": first, "second": second}
+        if ofA and ofB and ofA != ofB:
+            names = {"a": itemName(patientItem(a)), "b": itemName(patientItem(b))}
+            what = _("{first} and {second} are of different patients: {a} and {b}.").format(**pair, **names)
+            return [Problem(second, what, _("Choose volumes of one patient."), True)]
+        if studyItem(a) and studyItem(b) and studyItem(a) != studyItem(b):
+            names = {"a": itemName(studyItem(a)), "b": itemName(studyItem(b))}
+            what = _("{first} and {second} are of different studies: {a} and {b}.").format(**pair, **names)
+            hint = _("Check that both show the same state of the disease; align them if the head moved.")
+            problems.append(Problem(second, what, hint, False))
+        elif not (ofA and ofB):
+            caseA, caseB = examinationNumbers(a, card), examinationNumbers(b, card)
+            if caseA - caseB and caseB - caseA:
+                names = {"a": a.GetName(), "b": b.GetName()}
+                what = _("By their names {first} and {second} are of different cases: “{a}” and “{b}”.")
+                hint = _("Choose volumes of one case.")
+                problems.append(Problem(second, what.format(**pair, **names), hint, False))
+    return problems[:1]

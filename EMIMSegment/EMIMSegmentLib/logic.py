@@ -1,0 +1,269 @@
+"""The Logic of EMIMSegment: what the panel does and what scripts call.
+
+From the Python console::
+
+    from EMIMSegment import EMIMSegmentLogic
+
+    segmentation = EMIMSegmentLogic().process(
+        inputs={"FLAIR": slicer.util.getNode("FLAIR"), "T1": slicer.util.getNode("T1")},
+        model="my model",
+        waitForCompletion=True,
+    )
+
+It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a window.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from EMIMLib import EmimError
+from EMIMLib.models import InstalledModel, ModelRegistry
+from EMIMSegmentLib import alignment, display, guessing, input_checks, result_nodes
+from EMIMSegmentLib.alignment import AlignmentRun
+from EMIMSegmentLib.export_result import exportResult
+from EMIMSegmentLib.folder_batch import FolderBatchRun
+from EMIMSegmentLib.parameter_node import EMIMSegmentParameterNode
+from EMIMSegmentLib.segmentation_run import SegmentationRun
+from EMIMSegmentLib.study_batch import StudyBatchRun
+
+
+class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
+    """Segments volumes with installed models.
+
+    Attributes:
+        registry: the installed models.
+        run: the latest run, or None; one runs at a time.
+    """
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        self.registry = ModelRegistry()
+        self.run: SegmentationRun | AlignmentRun | FolderBatchRun | StudyBatchRun | None = None
+
+    def getParameterNode(self) -> EMIMSegmentParameterNode:
+        return EMIMSegmentParameterNode(super().getParameterNode())
+
+    # Inputs
+
+    def guessInputs(self, card) -> dict[str, guessing.Guess]:
+        """Modality to :class:`Guess` (node, reason); see :func:`EMIMSegmentLib.guessing.guessInputs`."""
+        return guessing.guessInputs(card)
+
+    def checkInputs(self, card, inputs: dict) -> list[input_checks.Problem]:
+        """What is wrong with ``inputs`` (modality to volume); what blocks comes first."""
+        return input_checks.checkInputs(card, inputs)
+
+    # Segmentation
+
+    def process(
+        self,
+        inputs: dict,
+        model: str | Path | InstalledModel,
+        *,
+        reference: str | None = None,
+        outputSegmentation=None,
+        device: str | None = None,
+        quality: str = "balanced",
+        probabilities: bool = False,
+        surface: bool = True,
+        show: bool = True,
+        opacity: float = 0.5,
+        waitForCompletion: bool = True,
+        onEvent=None,
+        onFinished=None,
+    ):
+        """Segment volumes.
+
+        Args:
+            inputs: modality to volume node; grids may differ, parent transforms are applied, and
+                modalities the model can do without may be absent (or None).
+            model: name of an installed model, or path of a package or fine-tuning run.
+            reference: modality whose grid the result gets; None: the model's own, else the first.
+            outputSegmentation: node whose segments are replaced; None: a new node.
+            device: auto, cpu, cuda, mps …; None: as in the settings.
+            quality: fast, balanced or best.
+            probabilities: also make a volume of the probability of each structure.
+            surface, show, opacity: how the result is shown; see :meth:`showResult`.
+            waitForCompletion: return the segmentation when it is done, keeping the application alive
+                meanwhile; else return the :class:`SegmentationRun` at once.
+            onEvent: called with every event of the worker (a dict, see :mod:`emim.events`).
+            onFinished: called with the run once: done, failed or cancelled.
+
+        Raises:
+            EmimError: when something is refused or fails.
+            Cancelled: when it was cancelled or the scene was closed (only when waiting).
+        """
+
+        def finished(run: SegmentationRun) -> None:
+            if run.segmentation is not None and show:
+                self.showResult(run.segmentation, opacity=opacity, surface=surface)
+            if onFinished is not None:
+                onFinished(run)
+
+        run = SegmentationRun(
+            self._model(model),
+            inputs,
+            reference=reference,
+            outputSegmentation=outputSegmentation,
+            device=_device(device),
+            quality=quality,
+            probabilities=probabilities,
+            onEvent=onEvent,
+            onFinished=finished,
+        )
+        self._start(run, waitForCompletion)
+        return run.segmentation if waitForCompletion else run
+
+    def cancel(self) -> None:
+        """Stop what is running; returns at once, the end follows within about three seconds."""
+        if self.run is not None and self.run.running:
+            self.run.cancel()
+
+    # Alignment
+
+    def align(
+        self, inputs: dict, reference: str, *, waitForCompletion: bool = True, onEvent=None, onFinished=None
+    ):
+        """Align volumes rigidly to that of the modality ``reference``, by transforms put above them.
+
+        Returns modality to transform node, or the :class:`AlignmentRun` when not waiting; see
+        :meth:`process` for the rest. What was found is in ``run.alignments``.
+        """
+        run = AlignmentRun(inputs, reference, onEvent, onFinished)
+        self._start(run, waitForCompletion)
+        return run.transforms if waitForCompletion else run
+
+    def isAligned(self, inputs: dict) -> bool:
+        """Whether any of the volumes has an alignment, shown or not."""
+        return any(node is not None and self.alignmentOf(node) is not None for node in inputs.values())
+
+    def alignmentOf(self, volume):
+        """The transform node that aligns ``volume``, or None."""
+        return alignment.alignmentOf(volume)
+
+    def isAlignmentShown(self, volume) -> bool:
+        return alignment.isAlignmentShown(volume)
+
+    def setAlignmentShown(self, inputs: dict, shown: bool) -> None:
+        """Show the volumes after, or before, they were aligned."""
+        alignment.setAlignmentShown(inputs, shown)
+
+    def removeAlignment(self, inputs: dict) -> None:
+        """Put the volumes back for good."""
+        alignment.removeAlignment(inputs)
+
+    def showAlignment(self, reference, moving) -> None:
+        """Show two volume nodes half over each other in the slice views."""
+        display.showAlignment(reference, moving)
+
+    # Results
+
+    def showResult(self, segmentation, reference=None, opacity: float = 0.5, surface: bool = True) -> None:
+        """Show a segmentation over its reference volume; see :func:`EMIMSegmentLib.display.showResult`."""
+        display.showResult(segmentation, reference, opacity, surface)
+
+    def showProbability(self, segmentation, structure: str | None, opacity: float = 0.5) -> None:
+        """Show the probability of a structure as an overlay in the slice views; None: of none."""
+        display.showProbability(segmentation, structure, opacity)
+
+    def measurementsTable(self, segmentation):
+        """Table node with volume (mL), largest diameter (mm), mean intensities; None when there is none."""
+        return result_nodes.measurementsTable(segmentation)
+
+    def probabilityVolumes(self, segmentation) -> dict:
+        """Structure to volume node."""
+        return result_nodes.probabilityVolumes(segmentation)
+
+    def missingModalities(self, segmentation) -> list[str]:
+        """The modalities that were not available for this result."""
+        return result_nodes.missingModalities(segmentation)
+
+    def modelName(self, segmentation) -> str:
+        """The model that made it; "" for a segmentation that EMIM did not make."""
+        return result_nodes.modelName(segmentation)
+
+    def exportResult(self, segmentation, path: str | Path, reference=None) -> Path:
+        """Write a result to a file; see :func:`EMIMSegmentLib.export_result.exportResult`."""
+        return exportResult(segmentation, path, reference)
+
+    # Many cases
+
+    def loadedStudies(self, card) -> list[guessing.Study]:
+        """The examinations in the scene: name, inputs (modality to volume), missing modalities."""
+        return guessing.loadedStudies(card)
+
+    def batch(
+        self,
+        studies: str | Path | list,
+        model: str | Path | InstalledModel,
+        folder: str | Path | None = None,
+        *,
+        reference: str | None = None,
+        device: str | None = None,
+        quality: str = "balanced",
+        probabilities: bool = False,
+        overwrite: bool = False,
+        waitForCompletion: bool = True,
+        onEvent=None,
+        onFinished=None,
+    ) -> FolderBatchRun | StudyBatchRun:
+        """Segment many cases unattended; a case that fails is a row with its error.
+
+        Args:
+            studies: a folder of subject folders (or a datalist), or a list of :class:`Study` or of dicts
+                of modality to volume node.
+            folder: where results are written; needed for a folder of files.
+            overwrite: replace results of an earlier batch in ``folder``.
+
+        See :meth:`process` for the rest. The run has ``rows``, ``failed`` and ``table``.
+        """
+        model = self._model(model)
+        options = {"reference": reference, "device": _device(device), "quality": quality}
+        options["probabilities"] = probabilities
+        callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
+        if isinstance(studies, (str, Path)):
+            if not folder:
+                raise EmimError(_("No folder for the results is chosen."), hint=_("Choose one."))
+            run = FolderBatchRun(studies, model, folder, **options, **callbacks)
+        else:
+
+            def makeRun(inputs: dict, **more) -> SegmentationRun:
+                known = {**options, "reference": reference if reference in inputs else None}
+                return SegmentationRun(model, inputs, **known, **more)
+
+            run = StudyBatchRun(studies, model.card, makeRun, folder=folder, **callbacks)
+        self._start(run, waitForCompletion)
+        return run
+
+    # Inside
+
+    def _model(self, model: str | Path | InstalledModel) -> InstalledModel:
+        found = model if isinstance(model, InstalledModel) else self.registry.find(model)
+        if found.card is None:
+            raise found.problem
+        return found
+
+    def _start(self, run, wait: bool) -> None:
+        if self.run is not None and self.run.running:
+            raise EmimError(
+                _("EMIM is busy already."), hint=_("Wait until it is done, or cancel what is running.")
+            )
+        from EMIMLib import dependencies
+
+        dependencies.require()
+        self.run = run
+        run.start(background=not wait)
+        if wait:
+            run.wait()
+
+
+def _device(device: str | None) -> str:
+    if device is not None:
+        return device
+    from EMIMLib import settings  # needs Qt, which a test of the Logic may not have
+
+    return settings.device()

@@ -1,0 +1,89 @@
+"""Whose volume it is and of which study, as the subject hierarchy and the DICOM database tell."""
+
+from __future__ import annotations
+
+import slicer
+
+_DESCRIPTION = "0008,103E"  # DICOM: Series Description
+
+
+def hierarchy():
+    """The subject hierarchy; fetched anew each time, because closing the scene replaces it."""
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+
+def seriesDescription(volume) -> str:
+    """The DICOM series description of a volume, or "" when it is not known."""
+    key = "DICOM.SeriesDescription"
+    items = hierarchy()
+    item = items.GetItemByDataNode(volume)
+    described = volume.GetAttribute(key) or (items.GetItemAttribute(item, key) if item else "")
+    return described or _fromDatabase(volume)
+
+
+def patientItem(volume) -> int:
+    """Subject hierarchy item of the volume's patient; 0 when it has none."""
+    return _ancestor(volume, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient())
+
+
+def studyItem(volume) -> int:
+    """Subject hierarchy item of the volume's study; 0 when it has none."""
+    return _ancestor(volume, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy())
+
+
+def folderItem(volume) -> int:
+    """Subject hierarchy item that the volume lies in: study, folder; 0 at the top of the scene."""
+    items = hierarchy()
+    item = items.GetItemByDataNode(volume)
+    parent = items.GetItemParent(item) if item else 0
+    return 0 if parent == items.GetSceneItemID() else parent
+
+
+def patientKey(volume) -> str:
+    """Equal for two volumes of the same patient; "" when the patient is not known."""
+    item = patientItem(volume)
+    if not item:
+        return ""
+    items, constants = hierarchy(), slicer.vtkMRMLSubjectHierarchyConstants
+    number = items.GetItemAttribute(item, constants.GetDICOMPatientIDAttributeName())
+    return number or items.GetItemUID(item, constants.GetDICOMUIDName()) or f"item {item}"
+
+
+def itemName(item: int) -> str:
+    return hierarchy().GetItemName(item) if item else ""
+
+
+def putBeside(node, volume) -> None:
+    """Move ``node`` to where ``volume`` lies in the subject hierarchy, so into the same study.
+
+    It also notes the DICOM instances it was made from, which an export as DICOM SEG looks for.
+    """
+    items = hierarchy()
+    ofVolume = items.GetItemByDataNode(volume)
+    if not ofVolume:
+        return
+    parent = items.GetItemParent(ofVolume)
+    item = items.GetItemByDataNode(node)
+    if item:
+        items.SetItemParent(item, parent)
+    else:
+        item = items.CreateItem(parent, node)
+    constants = slicer.vtkMRMLSubjectHierarchyConstants
+    instances = volume.GetAttribute("DICOM.instanceUIDs")
+    if instances:
+        name = constants.GetDICOMReferencedInstanceUIDsAttributeName()
+        items.SetItemAttribute(item, name, instances)
+
+
+def _ancestor(volume, level: str) -> int:
+    items = hierarchy()
+    item = items.GetItemByDataNode(volume)
+    return items.GetItemAncestorAtLevel(item, level) if item else 0
+
+
+def _fromDatabase(volume) -> str:
+    database = getattr(slicer, "dicomDatabase", None)
+    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+    if database is None or not uids:
+        return ""
+    return database.instanceValue(uids[0], _DESCRIPTION) or ""

@@ -1,0 +1,62 @@
+"""Compare two commands fairly: alternating runs, medians, and the ratio of each pair."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Measured:
+    """Wall times (s) and peak memory (bytes) of the runs of one command."""
+
+    seconds: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+    @property
+    def median_seconds(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def median_memory(self) -> float:
+        return statistics.median(self.memory)
+
+
+def alternate(ours: Sequence[str], theirs: Sequence[str], pairs: int) -> tuple[Measured, Measured]:
+    """Run both commands ``pairs`` times, changing which comes first."""
+    measured = Measured(), Measured()
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):
+            seconds, memory = run((ours, theirs)[which])
+            measured[which].seconds.append(seconds)
+            measured[which].memory.append(memory)
+            print(f"pair {pair + 1} {'ours' if which == 0 else 'theirs'}: {seconds:.1f} s", file=sys.stderr)
+    return measured
+
+
+def run(command: Sequence[str]) -> tuple[float, int]:
+    """Wall time and peak resident memory of a process.
+
+    Raises:
+        RuntimeError: with what the command printed, when it fails.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def ratio(ours: Measured, theirs: Measured) -> tuple[float, float, float]:
+    """Median, smallest and largest of theirs / ours in seconds, pair by pair."""
+    ratios = [t / o for o, t in zip(ours.seconds, theirs.seconds, strict=True)]
+    return statistics.median(ratios), min(ratios), max(ratios)

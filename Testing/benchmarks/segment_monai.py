@@ -1,0 +1,70 @@
+"""The other side of segment_speed.py: how a MONAI user applies the same network to the same files.
+
+Load, orient, resample to the model's spacing, z-score the non-zero voxels, slide over the whole field with
+MONAI's inferer, take the labels, write a NIfTI file. Network, weights, tile and overlap are those of the
+package; nothing is cropped, the memory allocator and memory format are the defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from monai.transforms import (
+    Compose,
+    ConcatItemsd,
+    EnsureChannelFirstd,
+    Invertd,
+    LoadImaged,
+    NormalizeIntensityd,
+    Orientationd,
+    Spacingd,
+)
+
+from emim.networks.segmenter import Segmenter
+from emim.package.bundle import read_package
+
+
+def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None:
+    package = read_package(model)
+    card = package.card
+    keys = list(card.modalities)
+    load = Compose(
+        [
+            LoadImaged(keys),
+            EnsureChannelFirstd(keys),
+            Orientationd(keys, axcodes="LPS"),
+            Spacingd(keys, pixdim=card.preprocess.spacing, mode="bilinear"),
+            NormalizeIntensityd(keys, nonzero=True, channel_wise=True),
+            ConcatItemsd(keys, name="image"),
+        ]
+    )
+    data = load(files)
+    network = Segmenter(len(keys), card.outputs, card.network)
+    network.load_state_dict(package.load_state())
+    network.eval()
+    # MONAI's arrays are (X, Y, Z); the network was trained on (Z, Y, X).
+    image = data["image"].permute(0, 3, 2, 1)[None].as_tensor()
+    with torch.no_grad():
+        logits = sliding_window_inference(image, card.crop, 1, network, overlap, mode="gaussian")
+    data["pred"] = data["image"].clone()
+    data["pred"].set_array(
+        (logits[0].sigmoid() if card.overlapping else logits[0].softmax(0)).permute(0, 3, 2, 1)
+    )
+    back = Invertd("pred", transform=load, orig_keys=keys[0], nearest_interp=False, to_tensor=True)
+    probability = back(data)["pred"].numpy()
+    label = np.zeros(probability.shape[1:], np.uint8)
+    if card.overlapping:
+        for structure, channel in zip(card.structures, probability, strict=True):
+            label[channel >= 0.5] = structure.output
+    else:
+        values = np.array([0, *(s.output for s in card.structures)], np.uint8)
+        label = values[probability.argmax(0)]
+    nib.save(nib.Nifti1Image(label, nib.load(files[keys[0]]).affine), output)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), dict(a.split("=", 1) for a in sys.argv[4:]))

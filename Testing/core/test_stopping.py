@@ -1,0 +1,127 @@
+"""Commands that stop when standard input ends, at whatever they are, and leave nothing half-made."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from emim.run import load_tensors
+
+SMALL = [
+    "--device=cpu",
+    "--set=network.filters=4",
+    "--set=network.blocks=1,1,1",
+    "--set=train.crop=16",
+    "--set=train.validate_every=100000",
+    "--steps=100000",
+]
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "emim", *arguments, "--json", "--stop-with-stdin"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def wait_for(process, text):
+    assert any(text in line for line in process.stdout), process.stderr.read()
+
+
+def stop(process, within=10.0):
+    """Close standard input; the exit code and the last event."""
+    begun = time.monotonic()
+    process.stdin.close()
+    code = process.wait(within)
+    # A busy machine is slow; on an idle one it takes less than three seconds.
+    assert time.monotonic() - begun < within
+    lines = process.stdout.read().splitlines()
+    return code, json.loads(lines[-1]) if lines else None
+
+
+def test_training_saves_and_can_be_resumed(phantoms, cache, tmp_path):
+    run = tmp_path / "run"
+    process = start("pretrain", str(phantoms), "--out", str(run), "--cache", str(cache), *SMALL)
+    wait_for(process, '"unit": "step"')
+    code, last = stop(process, 30)
+    assert code == 3 and last["text"].startswith("Stopped at step")
+    step = load_tensors(run / "checkpoints" / "last.pt")["step"]
+    assert step > 0 and f"step {step} of" in last["text"]
+    assert not list(run.rglob("*.part")) and (run / "report" / "report.html").is_file()
+    again = start("pretrain", "--out", str(run), "--cache", str(cache), "--resume")
+    wait_for(again, f"Resuming at step {step}")
+    assert stop(again, 30)[0] == 3
+
+
+@pytest.mark.parametrize("stage", ["Reading", '"unit": "case"', "Loading torch", "collapse lines"])
+def test_a_run_stops_at_every_stage_before_training(stage, phantoms, tmp_path):
+    run = tmp_path / "run"
+    process = start("pretrain", str(phantoms), "--out", str(run), "--cache", str(tmp_path / "c"), *SMALL)
+    wait_for(process, stage)
+    code, last = stop(process)
+    assert code == 3 and last["type"] == "status" and last["text"].startswith("Stopped")
+
+
+@pytest.mark.parametrize("stage", ['"unit": "case"', "collapse lines"])
+def test_a_cancel_file_is_seen_before_training(stage, phantoms, tmp_path):
+    run = tmp_path / "run"
+    process = start("pretrain", str(phantoms), "--out", str(run), "--cache", str(tmp_path / "c"), *SMALL)
+    wait_for(process, stage)
+    (run / "cancel").touch()
+    assert process.wait(30) == 3
+    assert not (run / "checkpoints" / "last.pt").exists()
+
+
+def test_a_command_that_may_go_on_ends_as_usual(phantoms):
+    process = start("scan", str(phantoms))
+    out, _ = process.communicate(input="any text is ignored\n" * 10_000)
+    assert process.returncode == 3, "communicate closes standard input"
+    process = start("scan", str(phantoms))
+    lines = process.stdout.read().splitlines()
+    assert process.wait(10) == 0 and json.loads(lines[-1])["type"] == "result"
+
+
+def test_it_stops_though_the_parent_ignores_interrupts(tmp_path):
+    ignore = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start("phantom", "--out", str(tmp_path / "heads"), "--subjects", "500")
+    finally:
+        signal.signal(signal.SIGINT, ignore)
+    wait_for(process, "progress")
+    assert stop(process)[0] == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_it_dies_with_its_parent(tmp_path):
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import subprocess, sys\n"
+            "p = subprocess.Popen([sys.executable, '-m', 'emim', 'phantom', '--out', sys.argv[1],\n"
+            "    '--subjects', '500', '--stop-with-stdin'], stdin=subprocess.PIPE, stderr=sys.stdout)\n"
+            "p.wait()",
+            str(tmp_path / "heads"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert "Making 500" in parent.stdout.readline()
+    parent.kill()
+    begun = time.monotonic()
+    parent.stdout.read()  # ends with the child, which holds the other end of this pipe
+    assert time.monotonic() - begun < 10
+
+
+def test_a_process_that_does_not_listen_is_ended():
+    code = (
+        "import signal, time\nfrom emim.stopping import stop_at_end_of_input\nstop_at_end_of_input()\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\nprint('ready', flush=True)\n"
+        "while True: time.sleep(1)"
+    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    wait_for(process, "ready")
+    assert stop(process)[0] == 3

@@ -1,0 +1,169 @@
+"""What a radiologist does in EMIMPretrain, with the real worker on the CPU and synthetic heads."""
+
+# ruff: noqa: F811  fixtures are imported
+
+import slicerhost
+
+slicerhost.start()
+import slicer  # noqa: E402
+from pretrain_story import (  # noqa: E402, F401
+    cohort_folder,
+    combo_texts,
+    panel,
+    shot,
+    table_texts,
+    window_shot,
+)
+
+STEPS, CROP = 8, 16
+
+
+def scan(host, panel, folder):
+    panel.ui.cohortPathLineEdit.currentPath = str(folder)
+    panel.ui.scanButton.click()
+    assert host.processEvents(60, until=lambda: panel.state.task is None), "still scanning"
+    assert panel.state.table is not None, panel.ui.cohortStatusLabel.text
+
+
+def phase(panel):
+    return panel.state.monitor.phase
+
+
+def wait_for(host, panel, wanted, seconds):
+    host.processEvents(seconds, until=lambda: phase(panel) == wanted or not panel.state.monitor.running)
+    monitor = panel.state.monitor
+    assert phase(panel) == wanted, f"{phase(panel)}: {monitor.error}\n{monitor.log[-3000:]}"
+    host.processEvents(0.7)
+
+
+def test_from_a_folder_to_an_installed_model(panel, host, cohort_folder, caplog):
+    scan(host, panel, cohort_folder)
+    assert len(panel.state.table.rows) == 8
+    assert len(panel.state.table.labelledRows) == 4
+    texts = table_texts(panel.ui.cohortTable)
+    cells = [cell for row in texts for cell in row[1:5]]
+    assert set(cells) == {"✓", "–"} and cells.count("–") < 4  # some heads lack a modality
+
+    panel.ui.stepsSpinBox.value = STEPS
+    panel.ui.cropSpinBox.value = CROP
+    panel.ui.runNameLineEdit.text = "Köpfe"
+    panel.ui.estimateButton.click()
+    assert host.processEvents(120, until=lambda: panel.state.task is None)
+    assert f"{STEPS} steps" in panel.ui.estimateLabel.text
+
+    panel.ui.startPretrainButton.click()
+    assert panel.state.monitor.name == "Köpfe"
+    wait_for(host, panel, "running", 60)
+    assert host.processEvents(
+        60, until=lambda: panel.state.monitor.canPause and panel.state.monitor.state.step
+    )
+    panel.ui.pauseButton.click()
+    wait_for(host, panel, "paused", 30)
+    stopped = panel.state.monitor.state.step
+    assert 0 < stopped < STEPS and panel.ui.resumeButton.enabled
+    assert "paused" in table_texts(panel.ui.runsTable)[0][3]
+    window_shot(host, "paused")
+
+    panel.ui.resumeButton.click()
+    wait_for(host, panel, "finished", 180)
+    assert panel.state.monitor.state.step == STEPS
+    assert panel.ui.openReportButton.enabled
+    assert panel.ui.verdictLabel.text and panel.watch._pane.text
+    panel.ui.showLossButton.click()
+    series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
+    assert any(node.GetName().startswith("validation") for node in series)
+    modalities = combo_texts(panel.ui.previewModalityComboBox)
+    assert set(modalities) == {"T1", "T1ce", "T2", "FLAIR"}
+    panel.ui.previewModalityComboBox.setCurrentIndex(modalities.index("FLAIR"))
+    panel.ui.showPreviewButton.click()
+    shown = [
+        slicer.app.layoutManager().sliceWidget(view).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+        for view in ("Red", "Yellow", "Green")
+    ]
+    assert len(set(shown)) == 3 and all(shown)
+    names = [slicer.mrmlScene.GetNodeByID(i).GetName() for i in shown]
+    assert all("FLAIR" in name for name in names) and "original" in names[0]
+    assert "yellow" in panel.ui.previewLabel.text
+    window_shot(host, "reconstruction")
+    panel.ui.cohortTable.selectRow(2)
+    panel.ui.showCaseButton.click()
+    orientations = [n.GetOrientation() for n in slicer.util.getNodesByClass("vtkMRMLSliceNode")]
+    assert sorted(orientations) == ["Axial", "Coronal", "Sagittal"]
+    assert "yellow" not in panel.ui.previewLabel.text
+
+    panel.ui.finetuneCollapsibleButton.collapsed = False
+    assert panel.state.parameterNode.init == str(panel.state.monitor.folder)  # proposed
+    table = panel.ui.structuresTable
+    assert table.rowCount == len(panel.state.table.labelValues) > 0
+    table.item(0, 0).setText("Tumeur")
+    panel.ui.modelNameLineEdit.text = "Têtes"
+    panel.ui.finetuneStepsSpinBox.value = 4
+    assert panel.ui.startFinetuneButton.enabled, panel.ui.startFinetuneButton.toolTip
+    panel.ui.startFinetuneButton.click()
+    assert panel.state.monitor.command == "finetune"
+    wait_for(host, panel, "finished", 180)
+    assert not panel.ui.verdictLabel.text.startswith("<b></b>")
+    shot(host, panel, "fine-tuned", 1500)
+
+    assert panel.ui.installModelButton.enabled
+    panel.ui.installModelButton.click()
+    assert "Têtes" in panel.ui.installedLabel.text
+    (model,) = panel.logic.registry.models()
+    assert model.card.name == "Têtes" and model.problem is None
+    assert "Tumeur" in [s.name for s in model.card.structures]
+    assert any("Têtes" in text for text in combo_texts(panel.ui.initComboBox))
+
+    assert panel.logic.isInstalled(panel.state.monitor)
+    panel.ui.installModelButton.click()  # asks whether to replace it; in testing mode the answer is yes
+    assert len(panel.logic.registry.models()) == 1
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_practice_cohort_is_made_and_scanned(panel, host):
+    panel.ui.practiceButton.click()
+    assert panel.ui.practiceButton.text == "Cancel"
+    assert host.processEvents(90, until=lambda: panel.state.table is not None and panel.state.task is None)
+    assert len(panel.state.table.rows) == 12 and len(panel.state.table.labelledRows) == 6
+    assert panel.ui.cohortPathLineEdit.currentPath == str(panel.logic.practiceFolder())
+    assert panel.ui.startPretrainButton.enabled
+    panel.ui.cohortTable.cellDoubleClicked.emit(0, 0)
+    row = panel.state.table.rows[0]
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert {node.GetAttribute("EMIM.case") for node in volumes} == {row.id}
+    assert slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+    window_shot(host, "case-in-views")
+    panel.ui.cohortTable.cellDoubleClicked.emit(1, 0)
+    shown = {
+        node.GetAttribute("EMIM.case"): bool(node.GetDisplayNode().GetVisibility())
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    }
+    assert shown == {row.id: False, panel.state.table.rows[1].id: True}  # no labels on a wrong head
+
+
+def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_folder):
+    import numpy as np
+
+    scan(host, panel, cohort_folder)
+    row = panel.state.table.rows[-1]
+    assert not row.label.path
+    (image, *_others) = panel.logic.loadCase(row)
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "gezeichnet")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(image)
+    labels = np.zeros_like(slicer.util.arrayFromVolume(image), np.uint8)
+    labels[tuple(slice(n // 2 - 2, n // 2 + 2) for n in labels.shape)] = 1
+    name = panel.logic.structures(panel.state.parameterNode)[0]["name"]
+    identifier = segmentation.GetSegmentation().AddEmptySegment("", name)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(labels, segmentation, identifier, image)
+    before = len(panel.finetune.labels.labelledIds())
+    panel.ui.labelSegmentationSelector.setCurrentNode(segmentation)
+    assert panel.ui.labelCaseComboBox.currentText == row.id  # told from the image it was drawn on
+    assert panel.ui.exportLabelsButton.enabled, panel.ui.exportLabelsButton.toolTip
+    panel.ui.exportLabelsButton.click()
+    assert table_texts(panel.ui.exportedLabelsTable)[0][0] == row.id
+    assert len(panel.finetune.labels.labelledIds()) == before + 1
+    assert "1 of them drawn in Slicer" in panel.ui.labelsLabel.text
+    file = panel.finetune.labels.exported[row.id]
+    assert np.count_nonzero(slicer.util.arrayFromVolume(slicer.util.loadLabelVolume(str(file)))) == 64
+    panel.ui.removeLabelsButton.click()
+    assert not file.exists() and len(panel.finetune.labels.labelledIds()) == before

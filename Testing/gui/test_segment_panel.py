@@ -1,0 +1,216 @@
+"""EMIMSegment's panel without a worker: models, guesses, refusals, and a tooltip on every control."""
+
+# ruff: noqa: F811  fixtures are imported
+
+import slicerhost
+
+slicerhost.start()
+import ctk  # noqa: E402
+import qt  # noqa: E402
+import slicer  # noqa: E402
+from segment_story import (  # noqa: E402, F401
+    MODALITIES,
+    case_folder,
+    cohort_folder,
+    combo_texts,
+    load_case,
+    model_package,
+    panel,
+    ready,
+    shot,
+)
+
+CONTROLS = (
+    qt.QAbstractButton,
+    qt.QComboBox,
+    qt.QLineEdit,
+    qt.QAbstractSlider,
+    qt.QAbstractSpinBox,
+    qt.QPlainTextEdit,
+    qt.QAbstractItemView,
+    ctk.ctkCollapsibleButton,
+    slicer.qMRMLNodeComboBox,
+)
+
+
+def test_without_a_model_it_says_what_to_do(panel, host):
+    ui = panel.ui
+    assert "Import" in ui.modelCardLabel.text and "EMIM Pretrain" in ui.modelCardLabel.text
+    assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Choose a model."
+    shot(host, panel, "empty", 800)
+
+
+def test_the_card_of_a_model(ready):
+    text = ready.ui.modelCardLabel.text
+    for words in ("Lesion", "#e69f00", "FLAIR; better also with", "0.81", "20", "Not a medical device"):
+        assert words in text
+
+
+def test_a_damaged_package_is_refused(panel, model_package, tmp_path, caplog):
+    import shutil
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model_package, damaged)
+    (damaged / "models" / "model.pt").write_bytes(b"something else")
+    panel.modelSection.importModel(str(damaged))
+    assert panel.ui.modelComboBox.count == 0 and "model.pt" in caplog.text
+
+
+def test_import_choose_and_remove(ready, monkeypatch):
+    ui = ready.ui
+    assert combo_texts(ui.modelComboBox) == ["bright lesions"]
+    path = ready.state.model.path
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: False)
+    ui.removeModelButton.click()
+    assert path.exists()
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: True)
+    ui.removeModelButton.click()
+    assert not path.exists() and ui.modelComboBox.count == 0
+    assert not ready.inputsSection.rows and not ui.applyButton.enabled
+
+
+def test_a_scene_made_with_a_model_that_is_not_here(panel):
+    panel.state.parameterNode.modelPath = "/elsewhere/models/glioma"
+    assert "“glioma”" in panel.ui.modelCardLabel.text and "not installed" in panel.ui.modelCardLabel.text
+    assert not panel.ui.applyButton.enabled
+
+
+def test_guess_is_marked_and_becomes_a_choice(ready, host):
+    ui, node = ready.ui, ready.state.parameterNode
+    row = ready.inputsSection.rows[0]
+    assert "guessed" in row.mark.text and "sub-001_T1" in row.mark.text
+    other = slicer.mrmlScene.CopyNode(node.inputNode("T1"))
+    other.SetName("another head")
+    host.processEvents(0.05)
+    row.selector.setCurrentNode(other)
+    assert node.inputState("T1") == "chosen" and "chosen" in row.mark.text
+    ui.guessAgainButton.click()
+    assert node.inputState("T1") == "guess" and node.inputNode("T1") is not other
+
+
+def test_a_guess_is_confirmed_by_choosing_the_same(ready):
+    row, node = ready.inputsSection.rows[0], ready.state.parameterNode
+    row.selector.nodeActivated.emit(node.inputNode("T1"))
+    assert node.inputState("T1") == "chosen"
+
+
+def test_volumes_that_come_later_are_guessed(panel, host, model_package, case_folder):
+    panel.modelSection.importModel(str(model_package))
+    assert "needed" in panel.inputsSection.rows[3].mark.text
+    assert "FLAIR" in panel.ui.applyButton.toolTip
+    load_case(host, case_folder)
+    assert [panel.state.parameterNode.inputState(m) for m in MODALITIES] == ["guess"] * 4
+    assert panel.ui.applyButton.enabled
+
+
+def test_every_sequence_is_decided(ready):
+    """A sequence that is missing is said to be missing, never passed over."""
+    row = ready.inputsSection.rows[2]
+    row.selector.setCurrentNode(None)
+    assert not ready.ui.applyButton.enabled and "T2" in ready.ui.applyButton.toolTip
+    row.notAvailable.click()
+    assert ready.ui.applyButton.enabled and not row.selector.enabled
+    row.notAvailable.click()
+    assert ready.state.parameterNode.inputState("T2") == "guess"
+
+
+def test_a_required_sequence_cannot_be_left_out(ready):
+    assert ready.inputsSection.rows[3].required.parent() is not None
+    assert ready.inputsSection.rows[3].notAvailable.parent() is None
+
+
+def test_the_same_volume_twice_is_refused(ready, host):
+    rows, node = ready.inputsSection.rows, ready.state.parameterNode
+    rows[1].selector.setCurrentNode(node.inputNode("FLAIR"))
+    assert "chosen both as T1ce and as FLAIR" in ready.ui.inputProblemsLabel.text
+    assert not ready.ui.applyButton.enabled and "chosen both" in ready.ui.applyButton.toolTip
+    shot(host, ready, "duplicate")
+
+
+def test_volumes_apart_are_refused(ready):
+    volume = ready.state.parameterNode.inputNode("T2")
+    volume.SetOrigin(5000, 0, 0)
+    ready.update()
+    assert "do not overlap" in ready.ui.inputProblemsLabel.text and not ready.ui.applyButton.enabled
+
+
+def test_a_removed_volume_leaves_its_row_open(ready, host):
+    slicer.mrmlScene.RemoveNode(ready.state.parameterNode.inputNode("T1"))
+    host.processEvents(0.05)
+    assert ready.state.parameterNode.inputState("T1") == "unset"
+    assert not ready.ui.applyButton.enabled
+
+
+def test_the_grid_of_the_result(ready):
+    combo, node = ready.ui.referenceComboBox, ready.state.parameterNode
+    assert combo.count == 4 and combo_texts(combo)[0].startswith("T1 (")
+    combo.setCurrentIndex(2)
+    assert node.referenceModality == "T2" and ready.state.reference() == "T2"
+    ready.inputsSection.rows[2].notAvailable.click()
+    assert ready.state.reference() == "T1" and combo.count == 3
+
+
+def test_device_is_of_this_machine_and_quality_of_the_scene(ready):
+    from EMIMLib import settings
+
+    ui = ready.ui
+    ui.deviceComboBox.setCurrentIndex(0)
+    assert settings.device() == "auto"
+    ui.qualityComboBox.setCurrentIndex(2)
+    assert ready.state.parameterNode.quality == "best"
+
+
+def test_another_patient_gets_a_new_segmentation(ready, host):
+    node = ready.state.parameterNode
+    old = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "first patient")
+    old.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("T1"))
+    ready.ui.outputSelector.setCurrentNode(old)
+    assert node.outputSegmentation is old and "first patient" in ready.ui.applyHintLabel.text
+    for modality in MODALITIES:
+        other = slicer.mrmlScene.CopyNode(node.inputNode(modality))
+        node.setInputNode(modality, other)
+    assert node.outputSegmentation is None
+
+
+def test_every_control_has_a_tooltip(ready, host):
+    ready.installation.checkButton.click()  # unfolds the report
+    host.processEvents(60, until=lambda: ready.installation.checkButton.enabled)
+    controls = [w for w in slicer.util.findChildren(ready.parent) if isinstance(w, CONTROLS)]
+    assert len(controls) > 60
+    silent = [f"{type(w).__name__} {w.objectName}" for w in controls if not has_tooltip(w)]
+    assert not silent
+
+
+def has_tooltip(widget):
+    """Qt shows the tooltip of the nearest parent that has one; that of the whole section is too vague."""
+    if isinstance(widget.parent(), ctk.ctkCollapsibleButton) and isinstance(widget, qt.QToolButton):
+        return True  # the stand-in's title bar, which shows the tooltip of the section
+    while not widget.toolTip:
+        widget = widget.parent()
+        if widget is None or isinstance(widget, (ctk.ctkCollapsibleButton, slicer.qMRMLWidget)):
+            return False
+    return True
+
+
+def test_leave_come_back_and_reload(ready, host):
+    selected = [ready.state.parameterNode.inputNode(m) for m in MODALITIES]
+    ready.exit()
+    assert ready.state.parameterNode is None
+    ready.update()
+    ready.enter()
+    assert [row.selector.currentNode() for row in ready.inputsSection.rows] == selected
+    ready.cleanup()
+    again = host.enter(host.loadModule("EMIMSegment/EMIMSegment.py"))
+    assert [row.selector.currentNode() for row in again.inputsSection.rows] == selected
+
+
+def test_nothing_heavy_is_imported(ready):
+    import sys
+
+    assert not {"torch", "monai", "SimpleITK"} & set(sys.modules)
+
+
+def test_reload_and_test(host):
+    module = host.loadModule("EMIMSegment/EMIMSegment.py")
+    host.enter(module)
+    slicer.modules.EMIMSegmentInstance.runTest()

@@ -1,0 +1,295 @@
+"""Segmentations drawn in Slicer become label maps for training: exactly, on any grid, under transforms."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicerhost
+
+slicerhost.start()
+import slicer  # noqa: E402
+import vtk  # noqa: E402
+from EMIMPretrainLib.cohort_table import CaseRow, Cell, CohortTable  # noqa: E402
+from EMIMPretrainLib.logic import EMIMPretrainLogic  # noqa: E402
+
+from EMIMLib import EmimError, settings  # noqa: E402
+
+TUMOUR = {"name": "tumour", "values": [4], "color": [230, 159, 0], "terminology": None}
+CYST = {"name": "cyst", "values": [2], "color": [86, 180, 233], "terminology": None}
+SIZE = (20, 18, 16)  # i, j, k
+
+ANGLE = 0.35
+OBLIQUE = np.array(
+    [[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]]
+) @ np.array([[1, 0, 0], [0, np.cos(ANGLE), -np.sin(ANGLE)], [0, np.sin(ANGLE), np.cos(ANGLE)]])
+GRIDS = {
+    "straight": np.eye(3),
+    "oblique": OBLIQUE,
+    "left-handed": np.diag([-1.0, 1.0, 1.0]),
+    "oblique and left-handed": OBLIQUE @ np.diag([1.0, 1.0, -1.0]),
+}
+
+
+def make_case(folder, direction=GRIDS["straight"], name="subject-1"):
+    """A case with one image whose voxels are all different, so that any mix-up shows."""
+    values = np.arange(np.prod(SIZE), dtype=np.int16).reshape(SIZE[::-1])
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((1.5, 2.0, 3.0))
+    image.SetOrigin((-11.0, 23.0, 7.0))
+    image.SetDirection(np.asarray(direction).ravel().tolist())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = str(folder / f"{name}_T1.nii.gz")
+    sitk.WriteImage(image, file)
+    cells = {"T1": Cell("ok", file), "T2": Cell("missing")}
+    return CaseRow(name, name, cells, Cell("missing"))
+
+
+def make_table(folder, *rows):
+    return CohortTable(str(folder), ["T1", "T2"], rows)
+
+
+def box(i, j, k):
+    """A mask (K, J, I) of three ranges of the volume node's own voxels."""
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[slice(*k), slice(*j), slice(*i)] = True
+    return mask
+
+
+def draw(volume, masks):
+    """A segmentation with a segment of each name, drawn on the volume's voxels."""
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawing")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for name, mask in masks.items():
+        identifier = segmentation.GetSegmentation().AddEmptySegment(name, name)
+        if mask.any():
+            slicer.util.updateSegmentBinaryLabelmapFromArray(
+                mask.astype(np.uint8), segmentation, identifier, volume
+            )
+    return segmentation
+
+
+def move(node, volume):
+    """A parent transform that turns about the volume's centre, and shifts."""
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    centre = np.add(bounds[::2], bounds[1::2]) / 2
+    turn = vtk.vtkTransform()
+    turn.Translate(centre + (4, -5, 6))
+    turn.RotateZ(25)
+    turn.RotateX(-10)
+    turn.Translate(-centre)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def labels_on_image(file, row):
+    """Label values by the value of the image's voxel under them, both as they lie in their files."""
+    image, labels = sitk.ReadImage(row.cells["T1"].path), sitk.ReadImage(str(file))
+    assert labels.GetSize() == image.GetSize()
+    for read in ("GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(labels, read)(), getattr(image, read)(), atol=1e-4)
+    values, marks = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(labels)
+    return {int(v): int(m) for v, m in zip(values[marks > 0], marks[marks > 0], strict=True)}
+
+
+def expected(volume, masks, values):
+    """The same, from the drawing on the node."""
+    array = slicer.util.arrayFromVolume(volume)
+    return {int(v): values[name] for name, mask in masks.items() for v in array[mask]}
+
+
+@pytest.fixture
+def logic(tmp_path):
+    settings.setRunsFolder(tmp_path / "läufe")
+    return EMIMPretrainLogic()
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_labels_lie_on_the_voxels_of_the_image_file(logic, tmp_path, grid):
+    row = make_case(tmp_path / "cohort", GRIDS[grid])
+    table = make_table(tmp_path / "cohort", row)
+    volume = logic.loadCase(row)[0]
+    masks = {"Tumour": box((3, 7), (4, 9), (2, 6)), "cyst": box((10, 14), (2, 5), (8, 15))}
+    file = logic.exportLabels(draw(volume, masks), volume, row, [TUMOUR, CYST], table)
+    assert labels_on_image(file, row) == expected(volume, masks, {"Tumour": 4, "cyst": 2})
+
+
+def test_labels_never_go_into_the_cohort_and_are_found_again(logic, tmp_path):
+    row = make_case(tmp_path / "cohort")
+    other = make_case(tmp_path / "cohort", name="subject-2")
+    table = make_table(tmp_path / "cohort", row, other)
+    before = sorted(p.name for p in (tmp_path / "cohort").iterdir())
+    volume = logic.loadCase(row)[0]
+    file = logic.exportLabels(draw(volume, {"cyst": box((1, 5), (1, 5), (1, 5))}), volume, row, [CYST], table)
+    assert sorted(p.name for p in (tmp_path / "cohort").iterdir()) == before
+    assert file.is_relative_to(tmp_path / "läufe")
+    assert logic.exportedLabels(table) == {"subject-1": file}
+    logic.removeLabels(row, table)
+    assert logic.exportedLabels(table) == {}
+
+
+def test_two_cohorts_of_one_name_keep_their_labels_apart(logic, tmp_path):
+    tables = [make_table(tmp_path / place / "cohort") for place in ("a", "b")]
+    first, second = (logic.labelsFolder(t) for t in tables)
+    assert first != second
+    assert logic.labelsFolder(make_table(tmp_path / "a" / "cohort")) == first
+
+
+@pytest.mark.parametrize("grid", ["straight", "oblique and left-handed"])
+@pytest.mark.parametrize("moved", ["both", "segmentation", "volume"])
+def test_parent_transforms_are_honoured(logic, tmp_path, moved, grid):
+    """What lies on a voxel in the views is labelled there, whichever node a transform has put there."""
+    row = make_case(tmp_path / "cohort", GRIDS[grid])
+    table = make_table(tmp_path / "cohort", row)
+    volume = logic.loadCase(row)[0]
+    masks = {"tumour": box((4, 12), (4, 12), (4, 12))}
+    segmentation = draw(volume, masks)
+    move(volume if moved == "volume" else segmentation, volume)
+    if moved == "both":
+        volume.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
+    file = logic.exportLabels(segmentation, volume, row, [TUMOUR], table)
+    seen = seen_mask(masks["tumour"], segmentation, volume)
+    marked = set(labels_on_image(file, row))
+    under = set(slicer.util.arrayFromVolume(volume)[seen].tolist())
+    assert 300 < len(under) <= 600
+    assert len(marked ^ under) <= (0 if moved == "both" else 5)  # a centre may lie on a voxel's face
+
+
+def seen_mask(mask, segmentation, volume):
+    """Voxels (K, J, I) of the volume whose centres lie, in the views, in the mask drawn on its grid."""
+    toLocal = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(toLocal)
+    ijkToRAS = slicer.util.arrayFromVTKMatrix(toLocal)
+    k, j, i = np.indices(mask.shape).reshape(3, -1)
+    world = to_world(volume) @ ijkToRAS @ np.stack([i, j, k, np.ones_like(i)])
+    drawn = np.linalg.inv(to_world(segmentation) @ ijkToRAS) @ world
+    index = np.rint(drawn[:3]).astype(int)
+    inside = ((index >= 0) & (index < np.array(SIZE)[:, None])).all(0)
+    seen = np.zeros(mask.size, bool)
+    seen[inside] = mask[tuple(index[::-1, inside])]
+    return seen.reshape(mask.shape)
+
+
+def to_world(node):
+    parent = node.GetParentTransformNode()
+    return np.eye(4) if parent is None else slicer.util.arrayFromTransformMatrix(parent, toWorld=True)
+
+
+def test_without_a_reference_the_first_image_counts(logic, tmp_path):
+    row = make_case(tmp_path / "cohort", GRIDS["left-handed"])
+    table = make_table(tmp_path / "cohort", row)
+    volume = logic.loadCase(row)[0]
+    masks = {"tumour": box((3, 7), (4, 9), (2, 6))}
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    segmentation = draw(volume, masks)
+    added = slicer.mrmlScene.GetNumberOfNodes()
+    file = logic.exportLabels(segmentation, None, row, [TUMOUR], table)
+    assert labels_on_image(file, row) == expected(volume, masks, {"tumour": 4})
+    assert slicer.mrmlScene.GetNumberOfNodes() == added > count  # nothing of the export is left in the scene
+
+
+def test_exclusive_structures_must_not_overlap(logic, tmp_path):
+    row = make_case(tmp_path / "cohort")
+    table = make_table(tmp_path / "cohort", row)
+    volume = logic.loadCase(row)[0]
+    masks = {"tumour": box((3, 9), (3, 9), (3, 9)), "cyst": box((8, 12), (3, 9), (3, 9))}
+    with pytest.raises(EmimError, match="overlap in 36 voxels"):
+        logic.exportLabels(draw(volume, masks), volume, row, [TUMOUR, CYST], table)
+    assert logic.exportedLabels(table) == {}
+
+
+def test_nested_structures_are_painted_larger_first(logic, tmp_path):
+    row = make_case(tmp_path / "cohort")
+    table = make_table(tmp_path / "cohort", row)
+    volume = logic.loadCase(row)[0]
+    whole = {"name": "whole", "values": [1, 2], "color": [0, 0, 0], "terminology": None}
+    core = {"name": "core", "values": [2], "color": [0, 0, 0], "terminology": None}
+    masks = {"core": box((5, 7), (5, 7), (5, 7)), "whole": box((3, 9), (3, 9), (3, 9))}
+    file = logic.exportLabels(draw(volume, masks), volume, row, [core, whole], table)
+    found = labels_on_image(file, row)
+    assert found == expected(
+        volume, {"whole": masks["whole"], "core": masks["core"]}, {"whole": 1, "core": 2}
+    )
+
+
+def test_what_cannot_be_exported_is_refused_with_the_reason(logic, tmp_path):
+    row, other = make_case(tmp_path / "cohort"), make_case(tmp_path / "cohort", name="subject-2")
+    table = make_table(tmp_path / "cohort", row, other)
+    volume = logic.loadCase(row)[0]
+    drawing = draw(volume, {"tumour": box((3, 5), (3, 5), (3, 5))})
+    with pytest.raises(EmimError, match="no image of case subject-2"):
+        logic.exportLabels(drawing, volume, other, [TUMOUR], table)
+    with pytest.raises(EmimError, match="none of the structures"):
+        logic.exportLabels(drawing, volume, row, [CYST], table)
+    with pytest.raises(EmimError, match="marks no voxel"):
+        logic.exportLabels(
+            draw(volume, {"tumour": box((0, 0), (0, 0), (0, 0))}), volume, row, [TUMOUR], table
+        )
+    with pytest.raises(EmimError, match="no segment"):
+        logic.exportLabels(draw(volume, {}), volume, row, [TUMOUR], table)
+    with pytest.raises(EmimError, match="no structure yet"):
+        logic.exportLabels(drawing, volume, row, [], table)
+
+
+def test_structures_come_from_segments_with_colour_and_terminology(logic, tmp_path):
+    row = make_case(tmp_path / "cohort")
+    volume = logic.loadCase(row)[0]
+    masks = {"Tumour": box((1, 3), (1, 3), (1, 3)), "oedema": box((5, 6), (1, 3), (1, 3))}
+    segmentation = draw(volume, masks)
+    segment = segmentation.GetSegmentation().GetSegment("oedema")
+    segment.SetColor(0.2, 0.4, 0.6)
+    text = "Segmentation category~SCT^49755003^Morphologically Altered Structure~SCT^79654002^Edema~^^~~^^~^^"
+    segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text)
+    structures = logic.structuresFromSegmentation(segmentation, [TUMOUR, {**CYST, "values": [1]}])
+    assert [s["name"] for s in structures] == ["tumour", "cyst", "oedema"]
+    assert structures[2] == {"name": "oedema", "values": [2], "color": [51, 102, 153], "terminology": text}
+    node = logic.getParameterNode()
+    logic.setStructures(node, structures)
+    assert logic.structures(node) == structures
+
+
+@pytest.mark.parametrize(
+    ("structures", "reason"),
+    [
+        ([], "no structure yet"),
+        ([{**TUMOUR, "name": " "}], "no name"),
+        ([{**TUMOUR, "values": [0]}], "whole numbers"),
+        ([TUMOUR, {**TUMOUR, "values": [5]}], "Two structures are named"),
+        ([TUMOUR, {**CYST, "values": [4]}], "same label values"),
+        ([TUMOUR, CYST], ""),
+    ],
+)
+def test_structures_that_cannot_be_trained_are_named(logic, structures, reason):
+    problem = logic.structuresProblem(structures)
+    assert reason in problem
+    assert bool(problem) == bool(reason)
+
+
+def test_a_case_is_loaded_once_with_its_label_as_a_segmentation(logic, tmp_path):
+    row = make_case(tmp_path / "cohort", GRIDS["oblique"])
+    image = sitk.ReadImage(row.cells["T1"].path)
+    label = sitk.Cast((image > 100) & (image < 300), sitk.sitkUInt8) * 4
+    label += sitk.Cast(image > 4000, sitk.sitkUInt8) * 2
+    file = str(tmp_path / "cohort" / "subject-1_seg.nii.gz")
+    sitk.WriteImage(label, file)
+    row.label = Cell("ok", file)
+    nodes = logic.loadCase(row, structures=[TUMOUR])
+    assert [n.GetName() for n in nodes] == ["subject-1 T1"]
+    segmentation = slicer.util.getNode("subject-1 label")
+    segments = segmentation.GetSegmentation()
+    assert {segments.GetNthSegment(n).GetName() for n in range(2)} == {"tumour", "label 2"}
+    identifier = segments.GetSegmentIdBySegmentName("tumour")
+    assert segments.GetSegment(identifier).GetColor() == pytest.approx([230 / 255, 159 / 255, 0])
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, identifier, nodes[0])
+    array = slicer.util.arrayFromVolume(nodes[0])
+    np.testing.assert_array_equal(mask > 0, (array > 100) & (array < 300))
+    named = [TUMOUR, {**CYST, "name": "label 2"}]
+    exported = logic.exportLabels(segmentation, nodes[0], row, named, make_table(tmp_path / "cohort", row))
+    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(sitk.ReadImage(str(f))) for f in (exported, file)))
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    assert logic.loadCase(row) == nodes
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    for view in ("Red", "Yellow", "Green"):
+        composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
+        assert composite.GetBackgroundVolumeID() == nodes[0].GetID()

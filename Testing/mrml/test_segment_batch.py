@@ -1,0 +1,150 @@
+"""Many cases unattended: a folder of files, and examinations in the scene."""
+
+import slicerhost
+
+slicerhost.start()
+
+import json  # noqa: E402
+
+import nibabel  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import slicer  # noqa: E402
+import slicer.util  # noqa: E402
+from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
+from segment_scene import (  # noqa: E402
+    LESION_RADIUS,
+    distance,
+    fake_worker,
+    grid,
+    head,
+    mask,
+    node_ids,
+    positions,
+)
+
+from EMIMLib import Cancelled, EmimError  # noqa: E402
+from EMIMLib.models import ModelRegistry  # noqa: E402
+
+AT = positions(grid(), (26, 26, 26))
+LESION_ML = (distance(AT) < LESION_RADIUS).sum() * 0.027
+
+
+def cells(table, column):
+    names = [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
+    return [table.GetCellText(row, names.index(column)) for row in range(table.GetNumberOfRows())]
+
+
+def test_a_folder_with_a_bad_case(tmp_path, threshold_model):
+    for case, radius in (("fall-01", LESION_RADIUS), ("fall-02 ü", 8.0)):
+        folder = tmp_path / "cohort" / case
+        folder.mkdir(parents=True)
+        slicer.util.saveNode(head("FLAIR", bright=radius), str(folder / "flair.nii.gz"), {})
+    bad = tmp_path / "cohort" / "fall-03"
+    bad.mkdir()
+    (bad / "flair.nii.gz").write_bytes(b"no image")
+    slicer.mrmlScene.Clear(False)
+    logic, events = EMIMSegmentLogic(), []
+    out = tmp_path / "results"
+    run = logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu", onEvent=events.append)
+    assert run.state == "finished" and run.failed == ["fall-03"] and "2 of 3" in run.summary
+    rows = {row["case"]: row for row in run.rows}
+    assert rows["fall-01"]["volumes_ml"]["Lésion"] == pytest.approx(LESION_ML)
+    assert rows["fall-01"]["error"] is None and rows["fall-03"]["error"] and rows["fall-03"]["output"] is None
+    label = nibabel.load(rows["fall-02 ü"]["output"]).get_fdata()
+    assert np.array_equal(label.transpose(2, 1, 0) == 2, distance(AT) < 8.0)
+    assert cells(run.table, "Result") == ["done", "done", "failed"]
+    assert float(cells(run.table, "Lésion [mL]")[0]) == pytest.approx(LESION_ML, abs=1e-3)
+    assert cells(run.table, "Message")[2]
+    assert "progress" in {e["type"] for e in events}
+
+    before = node_ids()
+    with pytest.raises(EmimError, match="exists already"):
+        logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu")
+    with pytest.raises(EmimError, match="No folder for the results"):
+        logic.batch(tmp_path / "cohort", str(threshold_model))
+    assert node_ids() == before
+
+
+def test_loaded_examinations(tmp_path, threshold_model):
+    head("pat01_flair"), head("pat02_flair"), head("pat03_t1")
+    logic, events = EMIMSegmentLogic(), []
+    card = ModelRegistry().find(str(threshold_model)).card
+    studies = logic.loadedStudies(card)
+    assert [(s.name, s.missing) for s in studies] == [("pat01", ()), ("pat02", ()), ("pat03", ("FLAIR",))]
+    out = tmp_path / "results"
+    run = logic.batch(studies, str(threshold_model), out, device="cpu", onEvent=events.append)
+    assert [row["case"] for row in run.rows] == ["pat01", "pat02", "pat03"] and run.failed == ["pat03"]
+    assert "needs FLAIR" in run.rows[2]["error"]
+    for row, name in zip(run.rows[:2], ("pat01_flair", "pat02_flair"), strict=True):
+        node = slicer.mrmlScene.GetNodeByID(row["segmentation"])
+        assert node.GetName() == f"{name} segmentation" and not node.GetDisplayNode().GetVisibility()
+        assert np.array_equal(mask(node, "Lésion", slicer.util.getNode(name)), distance(AT) < LESION_RADIUS)
+        assert nibabel.load(out / f"{row['case']}.nii.gz").shape == (26, 26, 26)
+    assert cells(run.table, "Result") == ["done", "done", "failed"]
+    assert any("2 of 3" in e.get("text", "") for e in events) and {e["case"] for e in events} == {
+        "pat01",
+        "pat02",
+        "pat03",
+    }
+    with pytest.raises(EmimError, match="results in the folder already"):
+        logic.batch(studies, str(threshold_model), out, device="cpu")
+
+    # Once more: the same nodes are used again.
+    before = node_ids()
+    again = logic.batch(studies[:1], str(threshold_model), out, device="cpu", overwrite=True)
+    assert again.rows[0]["segmentation"] == run.rows[0]["segmentation"]
+    assert node_ids() == before
+
+
+def test_failures_in_the_worker_are_rows(tmp_path, monkeypatch, threshold_model):
+    fake_worker(
+        tmp_path,
+        monkeypatch,
+        "print(json.dumps({'type': 'error', 'what': 'Out of memory.', 'hint': 'h'})); sys.exit(2)",
+    )
+    inputs = [{"FLAIR": head("a")}, {"FLAIR": head("a")}]
+    before = node_ids()
+    run = EMIMSegmentLogic().batch(inputs, str(threshold_model), device="cpu")
+    assert [(r["case"], r["error"], r["hint"]) for r in run.rows] == [
+        ("a", "Out of memory.", "h"),
+        ("a (2)", "Out of memory.", "h"),
+    ]
+    assert node_ids() - before == {run.table.GetID()}
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_cancel_and_scene_closed(host, tmp_path, monkeypatch, threshold_model, close):
+    fake_worker(tmp_path, monkeypatch, "time.sleep(60)")
+    logic, ends = EMIMSegmentLogic(), []
+    run = logic.batch(
+        [{"FLAIR": head("a")}, {"FLAIR": head("b")}],
+        str(threshold_model),
+        device="cpu",
+        waitForCompletion=False,
+        onFinished=lambda run: ends.append((run.state, run.rows)),
+    )
+    host.processEvents(0.5)
+    assert run.running
+    slicer.mrmlScene.Clear(False) if close else logic.cancel()
+    after = node_ids()
+    with pytest.raises(Cancelled):
+        run.wait()
+    assert ends == [("cancelled", [])] and run.sceneClosed == close and node_ids() == after
+
+
+def test_nothing_to_do(threshold_model):
+    with pytest.raises(EmimError, match="no examination"):
+        EMIMSegmentLogic().batch([], str(threshold_model), device="cpu")
+
+
+def test_patterns_of_the_model_reach_the_scan(tmp_path, monkeypatch, threshold_model):
+    seen = tmp_path / "seen.json"
+    fake_worker(tmp_path, monkeypatch, f"json.dump(sys.argv, open({str(seen)!r}, 'w')); sys.exit(1)")
+    with pytest.raises(EmimError):
+        EMIMSegmentLogic().batch(
+            tmp_path, str(threshold_model), tmp_path / "out", device="cpu", overwrite=True
+        )
+    arguments = json.loads(seen.read_text())
+    patterns = [arguments[i + 1] for i, a in enumerate(arguments) if a == "--pattern"]
+    assert patterns == ["T1=t1", "FLAIR=flair"] and "--overwrite" in arguments

@@ -1,0 +1,282 @@
+"""Guessing the modalities of loaded volumes, and refusing volumes that do not go together."""
+
+import slicerhost
+
+slicerhost.start()
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import slicer  # noqa: E402
+import slicer.util  # noqa: E402
+from EMIMSegmentLib.guessing import guessInputs, loadedStudies  # noqa: E402
+from EMIMSegmentLib.input_checks import checkInputs  # noqa: E402
+from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
+
+from emim.config import NetworkConfig, PreprocessConfig, Structure  # noqa: E402
+from emim.package.model import ModelCard  # noqa: E402
+
+CARD = ModelCard(
+    name="glioma",
+    modalities=("T1", "T1ce", "T2", "FLAIR"),
+    optional=("T2",),
+    structures=(Structure("tumour", (1,), 1, (255, 0, 0)),),
+    overlapping=False,
+    preprocess=PreprocessConfig(spacing=(1.0, 1.0, 1.0)),
+    network=NetworkConfig(4, (1, 1)),
+    crop=32,
+)
+
+
+def volume(name, shape=(6, 6, 6), **options):
+    values = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    return slicer.util.addVolumeFromArray(values, name=name, **options)
+
+
+def hierarchy():
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+
+def study(patient, name, volumes, patient_id=None):
+    items = hierarchy()
+    if isinstance(patient, str):
+        patient = items.CreateSubjectItem(items.GetSceneItemID(), patient)
+        if patient_id:
+            items.SetItemAttribute(patient, "DICOM.PatientID", patient_id)
+    item = items.CreateStudyItem(patient, name)
+    for node in volumes:
+        items.SetItemParent(items.GetItemByDataNode(node), item)
+    return patient
+
+
+def names(guesses):
+    return {modality: guess.node.GetName() for modality, guess in guesses.items()}
+
+
+def whats(problems):
+    return " | ".join(p.what for p in problems if p.blocking)
+
+
+def test_names_of_files_of_one_case():
+    for name in ("BraTS2021_00000_t1ce", "BraTS2021_00000_flair", "BraTS2021_00000_t2", "BraTS2021_00000_t1"):
+        volume(name)
+    volume("BraTS2021_00000_seg")
+    assert names(guessInputs(CARD)) == {
+        "T1": "BraTS2021_00000_t1",
+        "T1ce": "BraTS2021_00000_t1ce",
+        "T2": "BraTS2021_00000_t2",
+        "FLAIR": "BraTS2021_00000_flair",
+    }
+    assert "BraTS2021_00000_t1ce" in guessInputs(CARD)["T1ce"].reason
+
+
+def test_two_cases_are_not_mixed():
+    for name in ("Pat07_t1", "Pat07_flair", "pat12_t1ce", "pat12_t2", "pat12_flair"):
+        volume(name)
+    assert set(names(guessInputs(CARD)).values()) == {"pat12_t1ce", "pat12_t2", "pat12_flair"}
+    found = {s.name: (sorted(s.inputs), s.missing) for s in loadedStudies(CARD)}
+    assert found == {"Pat07": (["FLAIR", "T1"], ("T1ce",)), "pat12": (["FLAIR", "T1ce", "T2"], ("T1",))}
+
+
+def test_loose_names_are_put_together():
+    for name in ("AX T1 +C", "SAG FLAIR", "COR T2"):
+        volume(name)
+    assert names(guessInputs(CARD)) == {"T1ce": "AX T1 +C", "FLAIR": "SAG FLAIR", "T2": "COR T2"}
+
+
+def test_series_description_of_dicom():
+    first, second = volume("Volume 3"), volume("Volume 4")
+    first.SetAttribute("DICOM.SeriesDescription", "t2_tirm_tra_dark-fluid")
+    hierarchy().SetItemAttribute(
+        hierarchy().GetItemByDataNode(second), "DICOM.SeriesDescription", "T1 MPRAGE post Gd"
+    )
+    guesses = guessInputs(CARD)
+    assert names(guesses) == {"FLAIR": "Volume 3", "T1ce": "Volume 4"}
+    assert "T1 MPRAGE post Gd" in guesses["T1ce"].reason
+
+
+def test_dicom_database_is_asked(monkeypatch):
+    class Database:
+        def instanceValue(self, uid, tag):
+            return {("1.2.3", "0008,103E"): "AX FLAIR"}.get((uid, tag), "")
+
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    volume("Volume 3").SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    assert names(guessInputs(CARD)) == {"FLAIR": "Volume 3"}
+
+
+def test_file_name_is_the_last_resort(tmp_path):
+    path = str(tmp_path / "case_t2.nii.gz")
+    slicer.util.saveNode(volume("x"), path, {})
+    slicer.mrmlScene.Clear(False)
+    node = slicer.util.loadVolume(path)
+    node.SetName("Volume")
+    assert names(guessInputs(CARD)) == {"T2": "Volume"}
+
+
+def test_the_study_with_most_modalities_wins_and_the_largest_volume_in_it():
+    old = [volume("T1"), volume("FLAIR"), volume("T2"), volume("FLAIR scout", (2, 6, 6))]
+    new = [volume("T1 "), volume("FLAIR ")]
+    patient = study("Müller", "2020", old)
+    study(patient, "2024", new)
+    guesses = guessInputs(CARD)
+    assert {g.node.GetID() for g in guesses.values()} == {n.GetID() for n in old[:3]}
+    assert [s.name for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
+
+
+def test_what_is_no_plain_image_is_not_guessed():
+    volume("T1 label", nodeClassName="vtkMRMLLabelMapVolumeNode")
+    slicer.util.addVolumeFromArray(
+        np.zeros((4, 4, 4, 3)), name="FLAIR", nodeClassName="vtkMRMLVectorVolumeNode"
+    )
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T2")  # no voxels
+    volume("T1ce").SetAttribute("EMIM.Structure", "tumour")  # a probability map of EMIM
+    volume("T1ce hidden").SetHideFromEditors(True)
+    assert guessInputs(CARD) == {}
+
+
+def test_guesses_do_not_overrule_the_user():
+    first, second = volume("T1"), volume("other")
+    parameters = EMIMSegmentLogic().getParameterNode()
+    parameters.setInputNode("T1", second)
+    parameters.setNotAvailable("FLAIR")
+    volume("FLAIR")
+    parameters.applyGuesses(guessInputs(CARD))
+    assert parameters.inputNode("T1") is second and parameters.inputState("T1") == "chosen"
+    assert parameters.inputNode("FLAIR") is None and parameters.inputState("FLAIR") == "notAvailable"
+    parameters.setInputNode("T1", None)
+    parameters.applyGuesses(guessInputs(CARD))
+    assert parameters.inputNode("T1") is first and parameters.inputState("T1") == "guess"
+    assert "T1" in parameters.inputReason("T1")
+    slicer.mrmlScene.RemoveNode(first)
+    assert parameters.inputState("T1") == "unset"
+
+
+def test_parameters_survive_a_scene_file(tmp_path):
+    node = volume("FLAIR")
+    parameters = EMIMSegmentLogic().getParameterNode()
+    parameters.modelPath, parameters.quality, parameters.segmentationOpacity = "Modèle", "best", 0.25
+    parameters.setInputNode("FLAIR", node, "guess", "ist so “schön”")
+    parameters.setInputNode("T2* a:b;c", node)  # nothing in a name may break the file
+    parameters.setNotAvailable("T1")
+    path = str(tmp_path / "scène.mrb")
+    assert slicer.util.saveScene(path)
+    slicer.mrmlScene.Clear(False)
+    assert EMIMSegmentLogic().getParameterNode().modelPath == ""
+    slicer.mrmlScene.Clear(False)
+    slicer.util.loadScene(path)
+    parameters = EMIMSegmentLogic().getParameterNode()
+    assert (parameters.modelPath, parameters.quality, parameters.segmentationOpacity) == (
+        "Modèle",
+        "best",
+        0.25,
+    )
+    assert parameters.inputNode("FLAIR").GetName() == "FLAIR"
+    assert parameters.inputState("FLAIR") == "guess" and parameters.inputReason("FLAIR") == "ist so “schön”"
+    assert parameters.inputNode("T2* a:b;c").GetName() == "FLAIR"
+    assert parameters.inputState("T1") == "notAvailable"
+    parameters.clearInputs()
+    assert parameters.inputState("T1") == "unset" and parameters.inputNode("FLAIR") is None
+
+
+def test_one_event_for_each_choice():
+    node = volume("FLAIR")
+    parameters = EMIMSegmentLogic().getParameterNode()
+    events = []
+    parameters.AddObserver("ModifiedEvent", lambda *_: events.append(1))
+    parameters.setInputNode("FLAIR", node)
+    parameters.setNotAvailable("FLAIR")
+    assert len(events) == 2
+
+
+def complete():
+    return {m: volume(m) for m in CARD.modalities}
+
+
+def test_a_complete_set_is_accepted():
+    assert checkInputs(CARD, complete()) == []
+    assert checkInputs(CARD, {m: n for m, n in complete().items() if m != "T2"}) == []
+
+
+def test_missing_and_duplicate_and_unknown():
+    inputs = complete()
+    del inputs["T1ce"]
+    inputs["FLAIR"] = inputs["T1"]
+    inputs["PD"] = volume("PD")
+    problems = checkInputs(CARD, inputs)
+    assert {p.modality for p in problems} == {"T1ce", "FLAIR", "PD"} and all(p.blocking for p in problems)
+    assert "needs T1ce" in whats(problems) and "both as T1 and as FLAIR" in whats(problems)
+    assert "No volume is chosen" in whats(checkInputs(CARD, {}))
+
+
+@pytest.mark.parametrize(
+    "make, what",
+    [
+        (lambda: slicer.util.addVolumeFromArray(np.full((4, 4, 4), 7.0), name="x"), "same value"),
+        (lambda: slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "x"), "no voxels"),
+        (lambda: volume("x", nodeClassName="vtkMRMLLabelMapVolumeNode"), "is a segmentation"),
+        (lambda: slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "x"), "is a segmentation"),
+        (
+            lambda: slicer.util.addVolumeFromArray(
+                np.random.default_rng(0).random((4, 4, 4, 3)),
+                name="x",
+                nodeClassName="vtkMRMLVectorVolumeNode",
+            ),
+            "several values",
+        ),
+        (
+            lambda: slicer.mrmlScene.AddNewNodeByClass("vtkMRMLDiffusionWeightedVolumeNode", "x"),
+            "several values",
+        ),
+    ],
+)
+def test_what_is_no_image_is_refused(make, what):
+    node = make()
+    problems = checkInputs(CARD, {**complete(), "T1": node})
+    assert [p.modality for p in problems if p.blocking] == ["T1"]
+    assert what in whats(problems) and "“x”" in whats(problems)
+
+
+def test_volumes_apart_in_the_world_are_refused():
+    inputs = complete()
+    shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[0, 3] = 100.0
+    slicer.util.updateTransformMatrixFromArray(shift, matrix)
+    inputs["FLAIR"].SetAndObserveTransformNodeID(shift.GetID())
+    assert whats(checkInputs(CARD, inputs)) == "FLAIR and T1 do not overlap in space."
+    for node in inputs.values():  # moved together they are together again
+        node.SetAndObserveTransformNodeID(shift.GetID())
+    assert checkInputs(CARD, inputs) == []
+
+
+def test_volumes_of_different_patients_are_refused():
+    inputs = complete()
+    study("Meier", "1", [inputs["T1"], inputs["T1ce"], inputs["T2"]])
+    study("Huber", "1", [inputs["FLAIR"]])
+    assert "different patients: Meier and Huber" in whats(checkInputs(CARD, inputs))
+
+
+def test_the_same_patient_twice_is_one_patient():
+    inputs = complete()
+    study("Meier", "2020", [inputs["T1"], inputs["T1ce"], inputs["T2"]], patient_id="4711")
+    study("MEIER^A", "2024", [inputs["FLAIR"]], patient_id="4711")
+    problems = checkInputs(CARD, inputs)
+    assert not whats(problems) and "different studies: 2020 and 2024" in problems[0].what
+
+
+def test_names_of_different_cases_are_a_warning():
+    inputs = {m: volume(f"BraTS2021_0000{i}_{m}") for i, m in enumerate(CARD.modalities)}
+    problems = checkInputs(CARD, inputs)
+    assert not whats(problems) and "different cases" in problems[0].what
+
+
+def test_process_refuses_before_it_starts_anything(threshold_model):
+    logic = EMIMSegmentLogic()
+    with pytest.raises(Exception, match="needs FLAIR") as error:
+        logic.process({"T1": volume("T1")}, str(threshold_model), device="cpu")
+    assert error.value.where == "FLAIR" and error.value.hint
+    with pytest.raises(Exception, match="no model 'nonesuch'"):
+        logic.process({"FLAIR": volume("FLAIR")}, "nonesuch", device="cpu")
+    with pytest.raises(Exception, match="cannot be the reference"):
+        logic.process({"FLAIR": volume("FLAIR")}, str(threshold_model), reference="T1", device="cpu")
+    assert logic.run is None

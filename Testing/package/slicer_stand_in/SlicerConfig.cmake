@@ -1,0 +1,37 @@
+# Stand-in for the SlicerConfig.cmake of a Slicer build, for tests: it knows the few macros that a scripted
+# extension calls, copies what they are given, and installs it where Slicer would. Like Slicer's macros it
+# refuses a listed file that is not there, and installs scripts, icons and .ui files only.
+
+set(Slicer_USE_FILE ${CMAKE_CURRENT_LIST_DIR}/nothing.cmake)
+set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/nothing.cmake)
+set(Slicer_EXTENSION_CPACK ${CMAKE_CURRENT_LIST_DIR}/nothing.cmake)
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR lib/Slicer-5.12/qt-scripted-modules)
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR ${Slicer_QTSCRIPTEDMODULES_LIB_DIR})
+
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MY "WITH_GENERIC_TESTS;WITH_SUBDIR;VERBOSE" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  if(MY_UNPARSED_ARGUMENTS OR NOT DEFINED MY_NAME)
+    message(FATAL_ERROR "slicerMacroBuildScriptedModule: NAME is missing, or unknown: ${MY_UNPARSED_ARGUMENTS}")
+  endif()
+  set(my_folder ${Slicer_QTSCRIPTEDMODULES_LIB_DIR})
+  if(MY_WITH_SUBDIR)
+    get_filename_component(my_subdir ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+    set(my_folder ${my_folder}/${my_subdir})
+  endif()
+  foreach(my_file ${MY_SCRIPTS} ${MY_RESOURCES})
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${my_file})
+      message(FATAL_ERROR "slicerMacroBuildScriptedModule given nonexistent file '${my_file}'")
+    endif()
+    if(my_file MATCHES "\\.(py|png|ui)$")
+      get_filename_component(my_in ${my_file} DIRECTORY)
+      install(FILES ${my_file} DESTINATION ${my_folder}/${my_in} COMPONENT RuntimeLibraries)
+    endif()
+  endforeach()
+endmacro()
+
+macro(slicer_add_python_unittest)
+  cmake_parse_arguments(MY "" "SCRIPT" "SLICER_ARGS;TESTNAME_PREFIX" ${ARGN})
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${MY_SCRIPT})
+    message(FATAL_ERROR "slicer_add_python_unittest given nonexistent script '${MY_SCRIPT}'")
+  endif()
+endmacro()

@@ -1,0 +1,248 @@
+"""Stand-in for slicer.parameterNodeWrapper, on the real parameter node.
+
+Supported types: int, float, str, bool, pathlib.Path, enumerations and MRML node classes (also Optional), with
+the validators below. Another type is an error. Values are stored as Slicer stores them (parameters as text,
+nodes as references), so scenes can be exchanged.
+"""
+
+import enum
+import pathlib
+import types
+import typing
+
+import slicer
+import vtk
+
+from slicerhost import gui_connectors
+
+__all__ = ["parameterNodeWrapper", "Validator", "WithinRange", "Minimum", "Maximum", "Choice", "Default"]
+
+
+class Validator:
+    """Base of the annotations that restrict a value."""
+
+    def validate(self, value):
+        raise NotImplementedError
+
+
+class WithinRange(Validator):
+    def __init__(self, minimum, maximum):
+        self.minimum, self.maximum = minimum, maximum
+
+    def validate(self, value):
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(f"{value} is not within [{self.minimum}, {self.maximum}]")
+
+
+class Minimum(Validator):
+    def __init__(self, minimum):
+        self.minimum = minimum
+
+    def validate(self, value):
+        if value < self.minimum:
+            raise ValueError(f"{value} is less than {self.minimum}")
+
+
+class Maximum(Validator):
+    def __init__(self, maximum):
+        self.maximum = maximum
+
+    def validate(self, value):
+        if value > self.maximum:
+            raise ValueError(f"{value} is greater than {self.maximum}")
+
+
+class Choice(Validator):
+    def __init__(self, choices):
+        self.choices = choices
+
+    def validate(self, value):
+        if value not in self.choices:
+            raise ValueError(f"{value!r} is none of {self.choices}")
+
+
+class Default:
+    def __init__(self, value):
+        self.value = value
+
+
+def _node_classes(kind):
+    """The MRML classes of a node type, of a union of them or of an Optional; else None."""
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    classes = [c for c in (typing.get_args(kind) if union else (kind,)) if c is not type(None)]
+    if all(isinstance(c, type) and issubclass(c, slicer.vtkMRMLNode) for c in classes):
+        return tuple(classes)
+    return None
+
+
+class Parameter:
+    """One declared parameter: its type, its limits, and how it is kept in the parameter node."""
+
+    def __init__(self, owner, name, annotated):
+        self.name, self.annotated = name, annotated
+        self.type, *annotations = typing.get_args(typing.Annotated[annotated, None])[:-1]
+        self.validators = [a for a in annotations if isinstance(a, Validator)]
+        self.nodes = _node_classes(self.type)
+        self.isEnum = isinstance(self.type, type) and issubclass(self.type, enum.Enum)
+        plain = self.type in (int, float, str, bool, pathlib.Path)
+        if not (self.nodes or self.isEnum or plain):
+            raise TypeError(f"{owner.__name__}.{name}: the test host has no parameters of type {self.type}")
+        self.default = self._default(owner, annotations)
+
+    def _default(self, owner, annotations):
+        if hasattr(owner, self.name):
+            return getattr(owner, self.name)
+        for annotation in annotations:
+            if isinstance(annotation, Default):
+                return annotation.value
+        choices = next((v.choices for v in self.validators if isinstance(v, Choice)), None)
+        if self.nodes:
+            return None
+        if self.isEnum:
+            return next(iter(self.type))
+        return choices[0] if choices else self.type()
+
+    def check(self, value):
+        """Raises TypeError or ValueError for a value that the parameter cannot take."""
+        if self.nodes:
+            good = value is None or isinstance(value, self.nodes)
+        elif self.type is float:
+            good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        elif self.type is int:
+            good = isinstance(value, int) and not isinstance(value, bool)
+        else:
+            good = isinstance(value, self.type)
+        if not good:
+            raise TypeError(f"parameter '{self.name}': {value!r} is no {self.type}")
+        for validator in self.validators:
+            validator.validate(value)
+
+    def write(self, node, value):
+        self.check(value)
+        if self.nodes:
+            node.SetParameter(self.name, "")  # so that HasParameter is true, also of a node that is None
+            node.SetNodeReferenceID(self.name, value.GetID() if value else None)
+        else:
+            node.SetParameter(self.name, value.name if self.isEnum else str(value))
+
+    def read(self, node):
+        if self.nodes:
+            return node.GetNodeReference(self.name)
+        text = node.GetParameter(self.name)
+        if self.type is bool:
+            return text == "True"
+        return self.type[text] if self.isEnum else self.type(text)
+
+
+class Wrapper:
+    """Base of every wrapped class: its parameters are attributes, kept in a parameter node."""
+
+    allParameters = {}
+
+    def __init__(self, parameterNode, prefix=None):
+        self.parameterNode = parameterNode
+        self._connected, self._updating = {}, False
+        for parameter in self.allParameters.values():
+            if not parameterNode.HasParameter(parameter.name):
+                parameter.write(parameterNode, parameter.default)
+
+    def __setattr__(self, name, value):
+        own = name.startswith("_") or name == "parameterNode" or hasattr(type(self), name)
+        if not own:
+            raise AttributeError(f"{type(self).__name__} has no parameter '{name}'")
+        super().__setattr__(name, value)
+
+    def getValue(self, name):
+        return self.allParameters[name].read(self.parameterNode)
+
+    def setValue(self, name, value):
+        with slicer.util.NodeModify(self.parameterNode):
+            self.allParameters[name].write(self.parameterNode, value)
+
+    def dataType(self, name):
+        return self.allParameters[name].annotated
+
+    def default(self, name):
+        return Default(self.allParameters[name].default)
+
+    def connectGui(self, gui):
+        """Binds the widgets that name a parameter (SlicerParameterName); returns a tag for disconnectGui."""
+        import qt
+
+        widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
+        named = {w.property("SlicerParameterName"): w for w in widgets if isinstance(w, qt.QWidget)}
+        named.pop(None, None)
+        return self.connectParametersToGui(named)
+
+    def connectParametersToGui(self, mapping):
+        bindings = []
+        for name, widget in mapping.items():
+            if name not in self.allParameters:
+                raise ValueError(f"a widget is bound to '{name}', which is no parameter")
+            bindings.append(self._bind(self.allParameters[name], widget))
+        observation = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
+        tag = len(self._connected)
+        self._connected[tag] = (bindings, observation)
+        return tag
+
+    def _bind(self, parameter, widget):
+        binding = gui_connectors.bind(widget, parameter)
+        binding.write(self.getValue(parameter.name))
+
+        def changed(*_):
+            if not self._updating:
+                self.setValue(parameter.name, binding.read())
+
+        if binding.signal is not None:
+            binding.signal.connect(changed)
+        return parameter.name, binding, changed
+
+    def disconnectGui(self, tag):
+        bindings, observation = self._connected.pop(tag, ((), None))
+        for _name, binding, changed in bindings:
+            if binding.signal is not None:
+                binding.signal.disconnect(changed)
+        if observation is not None:
+            self.RemoveObserver(observation)
+
+    def _update_gui(self):
+        if self._updating:
+            return
+        self._updating = True
+        try:
+            for bindings, _observation in list(self._connected.values()):
+                for name, binding, _changed in bindings:
+                    value = self.getValue(name)
+                    if binding.read() != value:
+                        binding.write(value)
+        finally:
+            self._updating = False
+
+    def AddObserver(self, event, callback, priority=0.0):
+        return self.parameterNode.AddObserver(event, callback, priority)
+
+    def RemoveObserver(self, tag):
+        self.parameterNode.RemoveObserver(tag)
+
+    def StartModify(self):
+        return self.parameterNode.StartModify()
+
+    def EndModify(self, wasModifying):
+        return self.parameterNode.EndModify(wasModifying)
+
+    def Modified(self):
+        self.parameterNode.Modified()
+
+
+def _attribute(name):
+    return property(lambda self: self.getValue(name), lambda self, value: self.setValue(name, value))
+
+
+def parameterNodeWrapper(cls):
+    """Class decorator: makes the annotated attributes parameters of a parameter node."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    parameters = {name: Parameter(cls, name, annotated) for name, annotated in hints.items()}
+    hidden = ("__dict__", "__weakref__", "__annotations__")
+    body = {k: v for k, v in vars(cls).items() if k not in parameters and k not in hidden}
+    body.update({name: _attribute(name) for name in parameters}, allParameters=parameters)
+    return type(cls.__name__, (Wrapper,), body)

@@ -1,0 +1,70 @@
+"""What the commands share: how they are declared, how they name a cohort, how they answer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from emim.errors import EmimError
+from emim.events import Events
+
+
+def add_cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
+    p.add_argument(
+        "cohort",
+        metavar="COHORT",
+        nargs="?" if optional else None,
+        help="folder of subject folders, or a datalist (.json, .csv)",
+    )
+    add_patterns(p)
+
+
+def add_patterns(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--pattern",
+        action="append",
+        default=[],
+        metavar="MODALITY=PATTERN",
+        help="files of a modality: a glob such as 'T1ce=*_t1gd*', or 're:' and a regular expression; "
+        "comes before the built-in patterns",
+    )
+    p.add_argument("--label-pattern", metavar="PATTERN", help="files that hold labels")
+
+
+def open_cohort(options: argparse.Namespace, events: Events) -> Any:
+    """The scanned cohort that the options name, with at least one usable case, or None."""
+    if options.cohort is None:
+        return None
+    from emim.cohort.scan import scan
+
+    return scan(**cohort_options(options), events=events)
+
+
+def cohort_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of :func:`emim.cohort.scan.scan` that the options give."""
+    patterns: dict[str, list[str]] = {}
+    for text in options.pattern:
+        name, separator, pattern = text.partition("=")
+        if not separator or not name or not pattern:
+            raise EmimError(f"{text!r} is not a pattern.", hint="Write MODALITY=PATTERN, such as 'T2=*t2w*'.")
+        patterns.setdefault(name, []).append(pattern)
+    return {"source": options.cohort, "patterns": patterns or None, "label": options.label_pattern}
+
+
+def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    p.add_argument("--json", action="store_true", help="print events as JSON lines")
+    p.add_argument(
+        "--stop-with-stdin",
+        action="store_true",
+        help="stop when standard input is closed, so that the command never outlives a program it serves",
+    )
+    p.set_defaults(run=run)
+    return p
+
+
+def say(events: Events, text: str) -> None:
+    """Print a command's answer for a person; with --json the result event holds it."""
+    if not events.json_lines:
+        print(text)

@@ -1,0 +1,113 @@
+"""What the two kinds of training are made of: network, batches, loss, and what is watched.
+
+A run trains a task to its end; an estimate tries a few of its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from emim.config import FinetuneConfig, PretrainConfig
+from emim.networks.segmenter import Segmenter
+from emim.package.model import ModelCard
+from emim.run import RunFolder
+from emim.training.augmentation import for_finetuning, for_pretraining
+from emim.training.finetune_watch import FinetuneWatch
+from emim.training.loop import Optimisation
+from emim.training.pretrain_model import PretrainModel
+from emim.training.pretrain_watch import PretrainWatch
+from emim.training.preview import Segmentation, write_reconstruction, write_segmentation
+from emim.training.sampling import FinetuneBatches, PretrainBatches
+from emim.training.segmentation_loss import SegmentationLoss
+from emim.volumes.cache import CachedCase
+
+
+class Pretraining:
+    """Masked reconstruction.
+
+    Args:
+        config: settings, with modalities and spacing.
+        training, validation: cases; no validation case is allowed.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        training: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
+        device: torch.device,
+    ) -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(config.train.seed)
+        self.model = PretrainModel(len(config.modalities), config).to(device)
+        self.watch = PretrainWatch(config, training, validation)
+        augmentation = for_pretraining(config.train.mirror)
+        self.data = PretrainBatches(training, config.train, augmentation, config.mask)
+
+    def optimisation(self) -> Optimisation:
+        return Optimisation(self.model, self.config.train, self.device, self.model)
+
+    def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """The values of a validation; see :meth:`PretrainWatch.measure`."""
+        return self.watch.measure(self.model, self.device, should_stop)
+
+    def write_preview(self, run: RunFolder, step: int) -> None:
+        write_reconstruction(run, self.watch.reconstruct(self.model, self.device), step)
+
+
+class Finetuning:
+    """Segmentation.
+
+    Args:
+        config, training, validation: as for :class:`Pretraining`.
+        card: what the network is to be.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        card: ModelCard,
+        training: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
+        device: torch.device,
+    ) -> None:
+        self.config, self.card, self.device = config, card, device
+        torch.manual_seed(config.train.seed)
+        self.network = Segmenter(len(card.modalities), card.outputs, card.network)
+        self.watch = FinetuneWatch(card, validation, device)
+        self.data = FinetuneBatches(
+            training,
+            config.train,
+            for_finetuning(config.preprocess.spacing, config.train.mirror),
+            [s.values for s in card.structures],
+            config.foreground_share,
+            config.modality_dropout,
+        )
+        self._shown: Segmentation | None = None
+
+    def optimisation(self, rates: Mapping[str, float] | None = None) -> Optimisation:
+        """Moves the network, which may have got other weights since, to the device.
+
+        Args:
+            rates: see :func:`emim.training.loop.make_optimiser`.
+        """
+        loss = SegmentationLoss(self.card.overlapping)
+
+        def compute_loss(batch: dict[str, torch.Tensor], step: int):
+            return loss(self.network(batch["input"], batch["present"]), batch["label"]), {}
+
+        self.network.to(self.device)
+        return Optimisation(self.network, self.config.train, self.device, compute_loss, rates)
+
+    def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """The values of a validation; see :meth:`FinetuneWatch.measure`."""
+        values, self._shown = self.watch.measure(self.network, should_stop)
+        return values
+
+    def write_preview(self, run: RunFolder, step: int) -> None:
+        """What :meth:`measure` segmented last in the first case; nothing where it has not come that far."""
+        shown = self._shown or self.watch.unsegmented()
+        write_segmentation(run, shown, self.card.structures, step)
