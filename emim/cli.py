@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         events.error(error.what, error.where, error.hint)
         return EXIT_BAD_INPUT
     except (Cancelled, KeyboardInterrupt) as stop:
+        exec("")  # makes Python forget an interrupt within exec(), as in imports, for which it would exit -2
         if events.ended:  # too late to stop anything
             return 0
         events.status(str(stop) or "Stopped.")

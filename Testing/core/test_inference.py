@@ -19,8 +19,9 @@ from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
 from emim.evaluation.masks import prediction_values
 from emim.events import Events
+from emim.inference import predict
 from emim.inference.image_file import write_like
-from emim.inference.inputs import choose_reference, match_inputs
+from emim.inference.inputs import choose_reference, describe_grids, match_inputs
 from emim.inference.labelling import label_on_grid
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.inference.segment import segment
@@ -323,6 +324,103 @@ def test_tiles_are_counted_and_cancelled(model, scans, tmp_path):
                 should_stop=lambda: len(events.seen) == 3)  # fmt: skip
     assert len(events.seen) == 3
     assert not list(tmp_path.glob("b*"))
+
+
+class Listener(Events):
+    """Keeps what is said and warned of, and how many tiles there were."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.warnings, self.tiles = [], [], 0
+
+    def status(self, text):
+        self.texts.append(text)
+
+    def warning(self, what, where=None, hint=None):
+        self.warnings.append((what, where, hint))
+
+    def progress(self, done, total, unit="step", text=""):
+        self.tiles = max(self.tiles, total) if unit == "tile" else self.tiles
+
+
+def test_quality_says_how_much_work_and_explicit_options_win(model, scans, tmp_path, monkeypatch):
+    mirrored = []
+    real = predict._probabilities
+    monkeypatch.setattr(predict, "_probabilities", lambda *a: mirrored.append(a[-1]) or real(*a))
+
+    def tiles(**options) -> int:
+        events = Listener()
+        segment(model, scans, tmp_path / "a.nii.gz", device="cpu", overlay=False, overwrite=True,
+                events=events, **options)  # fmt: skip
+        return events.tiles
+
+    assert tiles(quality="fast", overlap=0.9) > tiles() == tiles(quality="best", mirror=False)
+    assert tiles(quality="fast") <= tiles() and set(mirrored) == {False}
+    mirrored.clear()
+    tiles(quality="best")
+    assert set(mirrored) == {True}
+    with pytest.raises(EmimError, match="no quality 'good'"):
+        tiles(quality="good")
+
+
+def test_images_on_different_grids_are_named(model, scans, tmp_path):
+    events = Listener()
+    result = segment(model, scans, tmp_path / "a.nii.gz", device="cpu", overlay=False, events=events)
+    assert result["input_grids"] in events.texts
+    assert result["input_grids"] == (
+        "The inputs lie on 2 different grids (FLAIR; T1ce); the result has that of FLAIR."
+    )
+    # The same voxels in another order are the same grid.
+    image = sitk.ReadImage(str(scans["FLAIR"]))
+    sitk.WriteImage(sitk.Flip(image, (True, False, True)) + 1, str(tmp_path / "flipped.nii.gz"))
+    same = {"FLAIR": str(scans["FLAIR"]), "T1ce": str(tmp_path / "flipped.nii.gz")}
+    assert describe_grids(same, "FLAIR") is None
+
+
+def test_one_image_as_two_modalities_is_refused(model, scans, tmp_path):
+    copy = tmp_path / "copy.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(scans["FLAIR"])), str(copy))
+    with pytest.raises(EmimError, match="T1ce is a copy of FLAIR") as caught:
+        segment(model, {"FLAIR": scans["FLAIR"], "T1ce": copy}, tmp_path / "o.nii.gz", device="cpu")
+    assert caught.value.where == str(copy)
+
+
+def test_a_label_map_is_no_image(model, scans, tmp_path):
+    image = sitk.ReadImage(str(scans["FLAIR"]), sitk.sitkFloat32)
+    sitk.WriteImage(sitk.Cast(image > 100, sitk.sitkFloat32) * 4, str(tmp_path / "label.nii.gz"))
+    with pytest.raises(EmimError, match="only 2 different whole numbers") as caught:
+        segment(model, {"FLAIR": tmp_path / "label.nii.gz"}, tmp_path / "o.nii.gz", device="cpu")
+    assert "label.nii.gz" in caught.value.where
+    sitk.WriteImage(sitk.ShiftScale(image, 0, 1e-3), str(tmp_path / "x.nii.gz"))
+    segment(model, {"FLAIR": tmp_path / "x.nii.gz"}, tmp_path / "o.nii.gz", device="cpu", overlay=False)
+
+
+def test_a_patient_who_moved_is_noticed_and_aligned(model, tmp_path):
+    """The core was scanned 20 mm away from where the FLAIR shows it."""
+    affine, moved = affine_of((1.8, 1.8, 1.8), 0.1), affine_of((1.8, 1.8, 1.8), 0.1, shift=(14, -10, 10))
+    flair = write_scan(tmp_path / "flair.nii.gz", affine, LESION)
+    write_scan(tmp_path / "t1ce.nii.gz", affine, CORE)
+    t1ce = tmp_path / "moved.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(nibabel.load(tmp_path / "t1ce.nii.gz").get_fdata(), moved), t1ce)
+    core = distances(affine, (40, 40, 40), CENTRE) < CORE
+
+    def run(name: str, align: bool) -> tuple[dict, float, list]:
+        events = Listener()
+        inputs = {"FLAIR": flair, "T1ce": t1ce}
+        result = segment(
+            model, inputs, tmp_path / name, device="cpu", overlay=False, align=align, events=events
+        )
+        return result, dice(np.asarray(nibabel.load(tmp_path / name).dataobj) == 1, core), events.warnings
+
+    result, found, warnings = run("a.nii.gz", False)
+    assert found < 0.1 and result["alignments"] == {}
+    assert len(warnings) == 2 and "T1ce shows only" in warnings[1][0] and "aligned" in warnings[1][2]
+    result, found, warnings = run("b.nii.gz", True)
+    assert found > 0.85 and not warnings
+    assert result["alignments"]["T1ce"]["translation_mm"] == pytest.approx(19.9, abs=1)
+    assert set(result["alignments"]) == {"T1ce"} and result["reference"] == "FLAIR"
+    means = {m["structure"]: m["mean"]["T1ce"] for m in result["measurements"]}
+    assert means["Core/é"] > 500, "measured where the image was moved to"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Commands that stop when standard input ends, at whatever they are, and leave nothing half-made."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,3 +126,16 @@ def test_a_process_that_does_not_listen_is_ended():
     process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     wait_for(process, "ready")
     assert stop(process)[0] == 3
+
+
+def test_the_exit_code_is_right_even_if_the_interrupt_came_within_exec(tmp_path):
+    """Much of what imports do runs in exec(), after which `python -m` would end as if killed."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nimport emim.commands.runs as runs\nfrom emim.cli import main\n"
+        "runs.list_runs = lambda _: exec('raise KeyboardInterrupt')\nsys.exit(main(['runs', '.']))"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    path = os.pathsep.join([str(tmp_path), os.getcwd()])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 3, done.stderr
+    assert "Stopped." in done.stderr

@@ -82,11 +82,11 @@ def predict_case(
         with torch.inference_mode():
             try:
                 result = infer(_stitching_device(device, image.shape, card.outputs))
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 done = 0
                 result = infer(torch.device("cpu"))
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         hint = "Close other programs that use the GPU, or use the device cpu."
         raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
     array = result[0].float().cpu().numpy()

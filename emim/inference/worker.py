@@ -81,7 +81,7 @@ class Worker:
         self.network = load_network(package, self.device)
 
     def run(self, job: Job, text: str = "") -> dict[str, Any]:
-        """Segment one case and write its outputs; ``text`` names it in the progress."""
+        """Segment one case and write its outputs; ``text`` names it in the progress, where there are many."""
         from emim.inference.predict import predict_case
         from emim.volumes.io import read_header
         from emim.volumes.preprocess import prepare_case
@@ -90,10 +90,9 @@ class Worker:
         card, options = self.card, self.options
         missing = [m for m in card.modalities if m not in job.images]
         without = f" without {', '.join(missing)}, as the model was trained to do" if missing else ""
-        text = text or job.case
         alignments = self._align(job, text)
         moves = {m: a.matrix_lps for m, a in alignments.items()}
-        self.events.status(f"Segmenting {text}{without}")
+        self.events.status(f"Segmenting {text}".rstrip() + without)
         if grids := describe_grids(job.images, job.reference):
             self.events.status(grids)
         settings = dataclasses.replace(card.preprocess, reference=job.reference)
@@ -137,7 +136,7 @@ class Worker:
             return {}
         from emim.registration.register import register
 
-        self.events.status(f"Aligning the images of {text} to {job.reference}")
+        self.events.status(f"Aligning {text or 'the images'} to {job.reference}")
         return register(job.images[job.reference], others, self.events, self.options.should_stop)
 
     def _warn_of_gaps(self, job: Job, prepared: PreparedCase) -> None:

@@ -153,7 +153,7 @@ class _Search:
         method.SetMetricUseFixedImageGradientFilter(False)
         method.SetMetricUseMovingImageGradientFilter(False)
         method.SetInterpolator(sitk.sitkLinear)
-        method.SetNumberOfThreads(1)
+        method.SetNumberOfWorkUnits(1)
         return method
 
     def _run(
