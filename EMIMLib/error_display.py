@@ -40,7 +40,7 @@ def errorDialog(error: BaseException, log: str = "") -> qt.QDialog:
     layout.setSizeConstraint(qt.QLayout.SetFixedSize)  # as large as its content, with and without details
 
     icon = qt.QLabel()
-    icon.setPixmap(dialog.style().standardIcon(qt.QStyle.SP_MessageBoxCritical).pixmap(40, 40))
+    icon.setPixmap(dialog.style().standardIcon(qt.QStyle.SP_MessageBoxCritical).pixmap(qt.QSize(40, 40)))
     icon.setAlignment(qt.Qt.AlignTop)
     layout.addWidget(icon, 0, 0, 2, 1)
     title = _label(errorTitle(error))

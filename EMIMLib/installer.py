@@ -50,6 +50,8 @@ class SlicerInstaller:
 
     def installPackages(self, requirements: list[str], constraints: list[str]) -> None:
         """Install by pip, with a progress window where Slicer has one (5.12)."""
+        from packaging.requirements import Requirement
+
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "constraints.txt"
             file.write_text("\n".join(constraints) + "\n", encoding="utf-8")
@@ -59,7 +61,7 @@ class SlicerInstaller:
                 packaging = None
             if hasattr(packaging, "pip_ensure"):
                 packaging.pip_ensure(
-                    requirements,
+                    [Requirement(text) for text in requirements],  # it does not take text
                     constraints=file,
                     prompt_install=False,
                     prompt_restart=False,

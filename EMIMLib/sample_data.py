@@ -30,8 +30,19 @@ def register(thumbnail: str) -> None:
         uris="",
         fileNames="",
         nodeNames="",
-        customDownloader=lambda source=None: loadPracticeCase(),
+        customDownloader=_load,
     )
+
+
+def _load(source=None) -> list:
+    """What the button does; of an exception alone Slicer would only write in the console."""
+    try:
+        return loadPracticeCase()
+    except Exception as error:
+        from EMIMLib.error_display import showError  # needs Qt
+
+        showError(error)
+        raise
 
 
 def loadPracticeCase(seed: int = 7) -> list:

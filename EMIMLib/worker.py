@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -76,7 +77,9 @@ class Worker:
         """
         if self._process is not None:
             raise RuntimeError("a worker runs once")
-        options = ["--json"] if self.survivesSlicer else ["--json", "--stop-with-stdin"]
+        options = ["--json"]
+        if not self.survivesSlicer:  # PythonSlicer, a launcher, may not pass standard input on
+            options += ["--stop-with-stdin", "--stop-with-process", str(os.getpid())]
         command = [pythonExecutable(), "-m", "emim", *self.arguments, *options]
         self._folder = newJobFolder(self.arguments[0])
         output, errors = self._folder / "output.txt", self._folder / "errors.txt"
@@ -98,6 +101,10 @@ class Worker:
                 "Check that Slicer is installed completely and may start programs.",
             ) from error
         self._tails = [OutputTail(errors), OutputTail(output)]
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                self._process.stdin.write(b"\n")  # tells that this input will be closed to stop it
+                self._process.stdin.flush()
 
     @property
     def running(self) -> bool:

@@ -29,6 +29,7 @@ from EMIMPretrainLib.runs_section import RunsSection
 from EMIMPretrainLib.watch_section import WatchSection
 
 from EMIMLib.installation_section import InstallationSection
+from EMIMLib.parameter_gui import connectGui
 
 
 class EMIMPretrain(ScriptedLoadableModule):
@@ -103,6 +104,11 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def exit(self):
         self.runs.watch(False)
 
+    def onReload(self):
+        for name in [n for n in sys.modules if n.split(".")[0] == "EMIMPretrainLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
         self.watch.sceneClosed()
@@ -119,20 +125,23 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.finetune.refresh()
 
     def initializeParameterNode(self):
-        self.setParameterNode(self.logic.getParameterNode())
+        old, node = self.state.parameterNode, self.logic.getParameterNode()
+        # Slicer never lets go of a wrapper that was bound to widgets, so a node gets one only.
+        same = old is not None and old.parameterNode is node.parameterNode
+        self.setParameterNode(old if same else node)
 
     def setParameterNode(self, node):
         """Show the parameters of ``node``; None: of no scene."""
         old = self.state.parameterNode
-        if old is not None:
+        if old is not None and node is not old:
             old.disconnectGui(self._guiTag)
             self.removeObserver(old, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
         self.state.parameterNode = node
-        if node is not None:
-            self._guiTag = node.connectGui(self.ui)
+        if node is not None and node is not old:
+            self._guiTag = connectGui(node, self.ui)
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
-            if self.state.monitor is not None:
-                node.currentRun = str(self.state.monitor.folder)
+        if node is not None and self.state.monitor is not None:
+            node.currentRun = str(self.state.monitor.folder)
         self.update()
 
     def onParameterNodeModified(self, caller, event):
@@ -160,6 +169,8 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self.state.parameterNode is not None:
                 self.state.parameterNode.currentRun = str(monitor.folder)
         self.watch.show()
+        if old is not None and old is not monitor:
+            self.logic.release(old)
         self.update()
 
     def onRunEvent(self, monitor, event):

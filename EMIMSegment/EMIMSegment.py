@@ -42,6 +42,7 @@ from EMIMSegmentLib.self_test import SelfTest
 from EMIMLib import sample_data
 from EMIMLib.error_display import showError
 from EMIMLib.installation_section import InstallationSection
+from EMIMLib.parameter_gui import connectGui
 
 
 class EMIMSegment(ScriptedLoadableModule):
@@ -121,7 +122,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             )
         self.state.parameterNode = node
         if node is not None:
-            self._guiTag = node.connectGui(self.ui)
+            self._guiTag = connectGui(node, self.ui)
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
 
     def refreshModels(self) -> None:
@@ -205,4 +206,5 @@ class EMIMSegmentTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
+        self.setUp()  # "Reload and Test" calls only this method
         SelfTest(self).run()

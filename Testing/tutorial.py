@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "Testing"), str(ROOT)]
 
 MINUTE = 60.0
+SIZE = (1500, 1250)
 
 
 def main() -> None:
@@ -50,13 +51,7 @@ def train(host, options) -> None:
     wait(host, 60 * MINUTE, lambda: state.monitor is not None and state.monitor.phase in ENDED)
     expect(state.monitor.phase == "finished", state.monitor.error)
     host.processEvents(1.0)
-    ui.showLossButton.click()
-    modalities = [ui.previewModalityComboBox.itemText(i) for i in range(ui.previewModalityComboBox.count)]
-    ui.previewModalityComboBox.setCurrentIndex(modalities.index("FLAIR"))
-    ui.showPreviewButton.click()
-    host.processEvents(1.0)
-    host.screenshot(options.out / "EMIMPretrain.png", size=(1500, 1000))
-    print("verdict:", ui.verdictLabel.text)
+    watch(host, widget, options)
 
     ui.finetuneCollapsibleButton.collapsed = False
     ui.finetuneStepsSpinBox.value = options.finetune_steps
@@ -69,8 +64,21 @@ def train(host, options) -> None:
     expect(state.monitor.phase == "finished", state.monitor.error)
     host.processEvents(1.0)
     ui.installModelButton.click()
-    host.screenshot(options.out / "EMIMPretrain-finetuned.png", size=(1500, 1000))
+    host.screenshot(options.out / "EMIMPretrain-finetuned.png", size=SIZE)
     slicer.mrmlScene.Clear()
+
+
+def watch(host, widget, options) -> None:
+    """Loss plot, reconstruction and verdict of the run that is shown."""
+    ui = widget.ui
+    ui.showLossButton.click()
+    modalities = [ui.previewModalityComboBox.itemText(i) for i in range(ui.previewModalityComboBox.count)]
+    ui.previewModalityComboBox.setCurrentIndex(modalities.index("T2"))
+    ui.showPreviewButton.click()
+    ui.pretrainCollapsibleButton.collapsed = True
+    host.processEvents(1.0)
+    host.screenshot(options.out / "EMIMPretrain.png", size=SIZE)
+    print("verdict:", ui.verdictLabel.text)
 
 
 def segment(host, options) -> None:
@@ -87,7 +95,7 @@ def segment(host, options) -> None:
     run = widget.logic.run
     expect(run.error is None, run.error)
     host.processEvents(1.0)
-    host.screenshot(options.out / "EMIMSegment.png", size=(1500, 1000))
+    host.screenshot(options.out / "EMIMSegment.png", size=SIZE)
     print(run.summary)
 
 

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.stop_with_stdin:
             stopping.stop_at_end_of_input()
+        if options.stop_with_process is not None:
+            stopping.stop_with_process(options.stop_with_process)
         return options.run(options, events) or 0
     except EmimError as error:
         events.error(error.what, error.where, error.hint)
@@ -66,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     finally:
         events.close()
-        if options.stop_with_stdin:
-            stopping.finished()
+        stopping.finished()
 
 
 def build_parser() -> argparse.ArgumentParser:

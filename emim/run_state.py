@@ -17,6 +17,7 @@ from typing import Any
 from emim.errors import EmimError
 
 COMMANDS = ("pretrain", "finetune")
+_LOOK = 0.02  # seconds; looking at a lock takes a fraction of a millisecond
 _TAIL = 1 << 16  # bytes at the end of events.jsonl: hundreds of events
 
 
@@ -120,11 +121,12 @@ def in_use(folder: str | Path) -> bool:
     except ImportError:
         return False
     try:
-        with FileLock(file, timeout=0):
+        # Long enough for somebody else who only looks, too, to be gone again.
+        with FileLock(file).acquire(timeout=_LOOK, poll_interval=_LOOK / 4):
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that may only be read
+    except (OSError, NotImplementedError):  # a folder that may only be read, a disk without locks
         return False
 
 

@@ -83,7 +83,7 @@ class CohortSection:
                 "No data at hand? <i>Make a practice cohort</i> makes synthetic heads on this computer."
             )
         subjects = len({row.subject for row in table.rows})
-        counted = _("{cases} cases of {subjects} subjects, {modalities} modalities ({names}).").format(
+        counted = _("Cases: {cases}; subjects: {subjects}; modalities: {modalities} ({names}).").format(
             cases=len(table.rows),
             subjects=subjects,
             modalities=len(table.modalities),

@@ -152,16 +152,16 @@ class CohortTable:
         """One sentence that sums the table up."""
         problems = sum(not r.usable for r in self.rows)
         parts = [
-            _("{used} of {all} cases are used").format(used=len(self.usedRows), all=len(self.rows)),
-            _("{n} with labels").format(n=len(self.labelledRows)),
+            _("Cases used: {used} of {all}").format(used=len(self.usedRows), all=len(self.rows)),
+            _("with labels: {n}").format(n=len(self.labelledRows)),
         ]
         if problems:
-            parts.append(_("{n} have problems").format(n=problems))
+            parts.append(_("with problems: {n}").format(n=problems))
         if self.excludedIds:
-            parts.append(_("{n} are excluded by you").format(n=len(self.excludedIds)))
+            parts.append(_("left out by you: {n}").format(n=len(self.excludedIds)))
         missing = sum(c.state == "missing" for r in self.usedRows for c in r.cells.values())
         if missing:
-            parts.append(_("{n} images are missing, which is allowed").format(n=missing))
+            parts.append(_("missing images: {n} (training copes with them)").format(n=missing))
         return "; ".join(parts) + "."
 
 

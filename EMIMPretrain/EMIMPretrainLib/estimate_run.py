@@ -51,7 +51,7 @@ class Estimate:
     @property
     def text(self) -> str:
         """Time, memory and disk in one or two sentences."""
-        time = _("About {time} on {device} for {steps} steps with {cases} cases").format(
+        time = _("About {time} on {device} (steps: {steps}; cases: {cases})").format(
             time=durationText(self.seconds), device=self.device, steps=self.steps, cases=self.cases
         )
         if self.secondsPreprocess:
@@ -70,7 +70,7 @@ class Estimate:
         """What speaks against starting."""
         found = []
         if _exceeds(self.memoryBytes, self.memoryTotalBytes, MUCH_OF_MEMORY):
-            found.append(_("The memory may not suffice: choose a smaller preset or patch size."))
+            found.append(_("The memory may not suffice: choose a smaller preset or crop."))
         if _exceeds(self.diskBytes, self.diskFreeBytes, 1.0):
             found.append(_("The disk is too full: free space, or choose other folders for runs and cache."))
         return found

@@ -90,8 +90,8 @@ class FinetuneSection:
         if table is None:
             return _("Scan a cohort first; its label maps are found with the images.")
         count, drawn = len(self.labels.labelledIds()), len(self.labels.exported)
-        text = _("{n} of {all} cases have labels").format(n=count, all=len(table.usedRows))
-        text += _(", {n} of them drawn in Slicer.").format(n=drawn) if drawn else "."
+        text = _("Cases with labels: {n} of {all}").format(n=count, all=len(table.usedRows))
+        text += _("; drawn in Slicer: {n}.").format(n=drawn) if drawn else "."
         return plain(text)
 
     def _honestHint(self) -> str:
@@ -161,11 +161,11 @@ class FinetuneSection:
 
     def _onStart(self, checked: bool = False) -> None:
         node = self.state.parameterNode
-        with shownErrors(wait=True):
+        with shownErrors():
             if not dependencies.ensure(self.ui.startFinetuneButton):
                 return
-            self.state.select(
-                self.logic.startFinetuning(
+            with slicer.util.WaitCursor():
+                run = self.logic.startFinetuning(
                     self.state.table,
                     name=node.modelName.strip(),
                     description=node.modelDescription.strip(),
@@ -173,7 +173,7 @@ class FinetuneSection:
                     licence=node.licence.strip(),
                     **self._arguments(),
                 )
-            )
+                self.state.select(run)
 
     def _onInstall(self, checked: bool = False) -> None:
         monitor = self.state.monitor

@@ -142,7 +142,7 @@ def _paint(masks: dict[str, np.ndarray], structures: Sequence[Structure]) -> np.
         rest = masks[name] & ~np.any([np.zeros_like(masks[name]), *parts], axis=0)
         if rest.any():
             raise EmimError(
-                _("{n} voxels of {name!r} belong to none of the structures it consists of.").format(
+                _("Voxels of {name!r} that belong to none of the structures it consists of: {n}.").format(
                     n=int(rest.sum()), name=name
                 ),
                 hint=_("Draw those structures, or give {name!r} a label value of its own.").format(name=name),

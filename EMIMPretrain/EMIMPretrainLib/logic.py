@@ -274,6 +274,14 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
             monitor.onEvent, monitor.onState = onEvent or monitor.onEvent, onState or monitor.onState
         return monitor
 
+    def release(self, monitor: RunMonitor) -> None:
+        """Watch a run no longer, unless it was started here or its charts are shown."""
+        if monitor.startedHere or monitor is self._charted:
+            return
+        monitor.stop()
+        if self._monitors.get(monitor.folder) is monitor:
+            del self._monitors[monitor.folder]
+
     def inits(self) -> list[tuple[str, str]]:
         """See :func:`EMIMPretrainLib.start_points.startPoints`."""
         return start_points.startPoints(self.runs(), self.registry)

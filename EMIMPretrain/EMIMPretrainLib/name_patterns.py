@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from slicer.i18n import tr as _
 
 from emim.cohort.patterns import EXTENSIONS, check_patterns, match_modality, name_kind
 from EMIMLib import EmimError
+
+PATIENCE = 1.0  # seconds
 
 
 def parsePatterns(text: str) -> dict[str, list[str]]:
@@ -41,11 +44,15 @@ def matchPreview(
 
 
 def namesIn(folder: str | Path, limit: int = 200) -> list[str]:
-    """Up to ``limit`` different names of image files in ``folder`` and below, without reading them."""
+    """Up to ``limit`` different names of image files in ``folder`` and below, without reading them.
+
+    On a large or slow disk, those found within :data:`PATIENCE`.
+    """
     names: dict[str, None] = {}
+    end = time.monotonic() + PATIENCE
     for _folder, folders, files in os.walk(folder):
         folders.sort()
         names.update(dict.fromkeys(f for f in sorted(files) if f.lower().endswith(EXTENSIONS)))
-        if len(names) >= limit:
+        if len(names) >= limit or time.monotonic() > end:
             break
     return list(names)[:limit]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import dependencies, settings
@@ -99,13 +100,13 @@ class PretrainSection:
 
     def _onStart(self, checked: bool = False) -> None:
         node = self.state.parameterNode
-        with shownErrors(wait=True):
+        with shownErrors():
             if not dependencies.ensure(self.ui.startPretrainButton):
                 return
-            self.state.select(
-                self.logic.startPretraining(
+            with slicer.util.WaitCursor():
+                run = self.logic.startPretraining(
                     self.state.table,
                     settings=self.logic.pretrainSettings(node),
                     name=node.runName.strip(),
                 )
-            )
+                self.state.select(run)

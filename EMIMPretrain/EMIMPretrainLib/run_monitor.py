@@ -167,9 +167,9 @@ class RunMonitor:
             "pausing": _("Pausing after this step …"),
             "cancelling": _("Cancelling …"),
             "paused": _(
-                "Stopped at step {step} of {steps}. It can be resumed from its last checkpoint."
+                "Stopped at step {step} of {steps}. It can be resumed from where it was last saved."
             ).format(step=step, steps=steps or "?"),
-            "finished": _("Finished after {steps} steps.").format(steps=step),
+            "finished": _("Finished at step {steps}.").format(steps=step),
             "cancelled": _("Cancelled before the training began; nothing was kept."),
         }
         phase = self.phase
@@ -178,7 +178,8 @@ class RunMonitor:
             return text + (_(", {time} left").format(time=durationText(left)) if left else "")
         if phase == "failed":
             what = self.error.what if self.error else _("The run has failed.")
-            return what + (" " + _("It can be resumed from its last checkpoint.") if self.canResume else "")
+            more = _("It can be resumed from where it was last saved.") if self.canResume else ""
+            return f"{what} {more}".rstrip()
         return texts.get(phase, phase)
 
     def pause(self) -> None:

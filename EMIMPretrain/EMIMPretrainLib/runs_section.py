@@ -205,8 +205,10 @@ class RunsSection:
         self.state.changed()
 
     def _onResume(self, checked: bool = False) -> None:
-        with shownErrors(wait=True):
-            if dependencies.ensure(self.ui.resumeButton):
+        with shownErrors():
+            if not dependencies.ensure(self.ui.resumeButton):
+                return
+            with slicer.util.WaitCursor():
                 self.state.select(self.logic.resume(self.state.monitor.folder))
 
     def _onCancel(self, checked: bool = False) -> None:

@@ -63,11 +63,11 @@ def settingsProblem(settings: Mapping[str, Any], command: str = "pretrain") -> s
         return " ".join(part for part in (error.what, error.hint) if part)
     crop, divisor = config.train.crop, config.network.divisor
     if crop % divisor:
-        return _("The patch size must be a multiple of {n}, not {crop}.").format(n=divisor, crop=crop)
+        return _("The crop must be a multiple of {n} voxels, not {crop}.").format(n=divisor, crop=crop)
     if command == "pretrain":
         unit = config.mask.unit
         if crop % unit:
-            return _("The patch size {crop} must be a multiple of the mask unit {unit}.").format(
+            return _("The crop ({crop} voxels) must be a multiple of the block size ({unit} voxels).").format(
                 crop=crop, unit=unit
             )
     return ""

@@ -68,7 +68,7 @@ def _describe(run: RunState) -> str:
     kinds = {"pretrain": _("pre-training"), "finetune": _("fine-tuned")}
     parts = [kinds.get(run.command, run.command)]
     if run.state == "finished":
-        parts.append(_("{n} steps").format(n=run.step))
+        parts.append(_("steps: {n}").format(n=run.step))
     else:
         parts.append(_("step {n} of {all}").format(n=run.step, all=run.steps))
     if run.verdict and run.verdict.get("state"):

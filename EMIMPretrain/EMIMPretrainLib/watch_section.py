@@ -15,6 +15,18 @@ from .shown_errors import shownErrors
 
 KINDS = {"pretrain": _("pre-training"), "finetune": _("fine-tuning")}
 LIGHT_SIZE = 34  # px
+# Of buttons that mean something else while a fine-tuning run is shown.
+FINETUNE_TOOLTIPS = {
+    "showLossButton": _("Loss over the steps: the error that training makes smaller."),
+    "showRankButton": _(
+        "Validation Dice over the steps: how well the model's structures overlap with your labels in cases "
+        "it did not learn from; 0: not at all, 1: wholly."
+    ),
+    "showPreviewButton": _(
+        "Load the image, your labels and the model's prediction of a validation case into the red, yellow "
+        "and green view."
+    ),
+}
 
 
 class WatchSection:
@@ -28,6 +40,8 @@ class WatchSection:
         self._ended = True  # its end has been told
         self._chart = ""  # role of the plot that is in the layout
         self._hiddenWhole = False  # and the network saw nothing of the modality shown
+        buttons = (ui.showLossButton, ui.showRankButton, ui.showPreviewButton)
+        self._toolTips = {button: button.toolTip for button in buttons}  # of pre-training
         ui.showLossButton.connect("clicked(bool)", self._onShowLoss)
         ui.showRankButton.connect("clicked(bool)", self._onShowRank)
         ui.showPreviewButton.connect("clicked(bool)", self._onShowPreview)
@@ -68,6 +82,8 @@ class WatchSection:
         finetuning = monitor.command == "finetune"
         ui.showRankButton.text = _("Show Dice plot") if finetuning else _("Show rank plot")
         ui.showPreviewButton.text = _("Show prediction") if finetuning else _("Show reconstruction")
+        for button, toolTip in self._toolTips.items():
+            button.toolTip = FINETUNE_TOOLTIPS[button.objectName] if finetuning else toolTip
         self._updateVerdict()
         self._updatePreview()
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from machine import machine_line
-from pairs import alternate, ratio
+from measure.machine import machine_line
+from measure.pairs import alternate, ratio
 
 from emim.cohort.patterns import match_modality
 from emim.package.bundle import read_package
@@ -53,7 +53,7 @@ def main() -> None:
             "--overwrite",
         ]
         ours += ["--quality", o.quality, "--device", "cpu", *flags]
-        script = str(Path(__file__).with_name("segment_monai.py"))
+        script = str(Path(__file__).with_name("measure") / "segment_monai.py")
         theirs = [sys.executable, script, str(model), other, "0.5", *inputs]
         print(machine_line())
         a, b = alternate(ours, theirs, o.pairs)

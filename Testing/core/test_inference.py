@@ -414,7 +414,8 @@ def test_a_patient_who_moved_is_noticed_and_aligned(model, tmp_path):
 
     result, found, warnings = run("a.nii.gz", False)
     assert found < 0.1 and result["alignments"] == {}
-    assert len(warnings) == 2 and "T1ce shows only" in warnings[1][0] and "aligned" in warnings[1][2]
+    ((what, where, hint),) = warnings
+    assert "T1ce 6" in what and where == str(flair) and "aligned" in hint
     result, found, warnings = run("b.nii.gz", True)
     assert found > 0.85 and not warnings
     assert result["alignments"]["T1ce"]["translation_mm"] == pytest.approx(19.9, abs=1)

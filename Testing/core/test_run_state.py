@@ -5,8 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from threading import Event, Thread, Timer
+from time import sleep
 
 import pytest
+from filelock import FileLock
 
 from emim.cli import main
 from emim.errors import EmimError
@@ -73,6 +76,47 @@ def test_a_held_run_is_running_and_tells_the_time_left(tmp_path, small_pretrain)
         assert (running.state, running.step, running.steps, running.seconds_left) == ("running", 2, 6, 2.0)
     events.close()
     assert read_run(folder).state == "paused" and not in_use(folder)
+
+
+def test_who_only_looks_keeps_nobody_from_starting(tmp_path, small_pretrain):
+    folder = tmp_path / "run"
+    RunFolder(folder, "pretrain", small_pretrain(), events=Events()).close()
+    with FileLock(folder / ".lock", thread_local=False) as look:  # far longer than any look takes
+        Timer(0.3, look.release, [True]).start()
+        RunFolder(folder, "pretrain", small_pretrain(), resume=True, events=Events()).close()
+    done = Event()
+    watchers = [Thread(target=_look, args=(folder, done)) for _n in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _n in range(20):
+            RunFolder(folder, "pretrain", small_pretrain(), resume=True, events=Events()).close()
+    finally:
+        done.set()
+        for watcher in watchers:
+            watcher.join()
+
+
+def _look(folder, done):
+    while not done.is_set():
+        in_use(folder)
+        sleep(0.001)
+
+
+def test_who_only_looks_is_not_taken_for_a_run(tmp_path):
+    (tmp_path / ".lock").touch()
+    with FileLock(tmp_path / ".lock", thread_local=False) as look:
+        Timer(0.005, look.release, [True]).start()
+        assert not in_use(tmp_path)
+
+
+def test_a_disk_without_locks_tells_nothing(tmp_path, monkeypatch):
+    def acquire(*_arguments, **_options):
+        raise NotImplementedError("no flock")
+
+    (tmp_path / ".lock").touch()
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert not in_use(tmp_path)
 
 
 def test_what_is_damaged_or_absent_counts_as_not_written(tmp_path):

@@ -24,7 +24,10 @@ SMALL = [
 def start(*arguments, **options):
     command = [sys.executable, "-m", "emim", *arguments, "--json", "--stop-with-stdin"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process
 
 
 def wait_for(process, text):
@@ -103,6 +106,7 @@ def test_it_dies_with_its_parent(tmp_path):
             "import subprocess, sys\n"
             "p = subprocess.Popen([sys.executable, '-m', 'emim', 'phantom', '--out', sys.argv[1],\n"
             "    '--subjects', '500', '--stop-with-stdin'], stdin=subprocess.PIPE, stderr=sys.stdout)\n"
+            "p.stdin.write(b'\\n'); p.stdin.flush()\n"
             "p.wait()",
             str(tmp_path / "heads"),
         ],
@@ -116,6 +120,25 @@ def test_it_dies_with_its_parent(tmp_path):
     assert time.monotonic() - begun < 10
 
 
+def test_it_stops_with_another_process(tmp_path):
+    served = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    command = [sys.executable, "-m", "emim", "phantom", "--out", str(tmp_path / "heads"), "--subjects", "500"]
+    command += ["--json", "--stop-with-process", str(served.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "progress")
+        assert process.poll() is None
+        served.kill()
+        served.wait()
+        assert process.wait(10) == 3
+
+
+def test_an_input_that_was_never_open_stops_nothing(phantoms):
+    """A launcher between the two may close it."""
+    command = [sys.executable, "-m", "emim", "scan", str(phantoms), "--json", "--stop-with-stdin"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
 def test_a_process_that_does_not_listen_is_ended():
     code = (
         "import signal, time\nfrom emim.stopping import stop_at_end_of_input\nstop_at_end_of_input()\n"
@@ -124,6 +147,7 @@ def test_a_process_that_does_not_listen_is_ended():
     )
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    process.stdin.write("\n")
     wait_for(process, "ready")
     assert stop(process)[0] == 3
 

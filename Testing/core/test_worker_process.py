@@ -98,7 +98,8 @@ def test_command_line(fake, tmp_path):
     time.sleep(0.3)
     assert worker.poll() == [] and worker.running  # its standard input stays open as long as we live
     worker._closeInput()
-    assert worker.wait()["arguments"] == ["-m", "emim", "scan", str(tmp_path), "--json", "--stop-with-stdin"]
+    expected = ["-m", "emim", "scan", str(tmp_path), "--json", "--stop-with-stdin"]
+    assert worker.wait()["arguments"] == [*expected, "--stop-with-process", str(os.getpid())]
     surviving = Worker(["pretrain"], survivesSlicer=True).wait()
     assert surviving["arguments"] == ["-m", "emim", "pretrain", "--json"] and surviving["closed"]
 

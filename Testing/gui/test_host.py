@@ -56,7 +56,8 @@ class HostProbeWidget(ScriptedLoadableModuleWidget):
 
     def enter(self):
         self.node = HostProbeParameterNode(ScriptedLoadableModuleLogicOfProbe().getParameterNode())
-        self.tag = self.node.connectGui(self.ui)
+        widgets = {"volume": self.ui.selector, "steps": self.ui.stepsSpinBox}
+        self.tag = self.node.connectParametersToGui(widgets)
 
     def exit(self):
         self.node.disconnectGui(self.tag)

@@ -14,10 +14,11 @@ import slicerhost
 
 slicerhost.start()
 import qt  # noqa: E402
+import SampleData  # noqa: E402
 import slicer  # noqa: E402
 
 from emim.errors import Cancelled, EmimError  # noqa: E402
-from EMIMLib import dependencies, error_display, installer, settings, support_report  # noqa: E402
+from EMIMLib import dependencies, error_display, installer, sample_data, settings, support_report  # noqa: E402
 from EMIMLib.folder_edit import FolderEdit  # noqa: E402
 from EMIMLib.installation_section import InstallationSection  # noqa: E402
 from EMIMLib.job import Job  # noqa: E402
@@ -459,7 +460,8 @@ def test_installer_uses_what_slicer_has(monkeypatch, version):
     calls = []
 
     def ensure(requirements, constraints, **options):
-        calls.append((requirements, Path(constraints).read_text(), options))
+        wanted = [f"{r.name}{r.specifier}" for r in requirements]  # Slicer takes no texts
+        calls.append((wanted, Path(constraints).read_text(), options))
 
     def install(arguments):
         calls.append((arguments[:-2], Path(arguments[-1]).read_text(), {}))
@@ -488,3 +490,14 @@ def test_installer_asks_nobody_in_tests(host, monkeypatch):
     asker.offerRestart(["scipy"])
     slicer.app.setTesting(True)
     assert host.restarts == before + 1
+
+
+def test_failing_practice_case_says_why(host, monkeypatch):
+    """Slicer's Sample Data module only prints the exception."""
+    shown = []
+    monkeypatch.setattr(error_display, "showError", shown.append)
+    monkeypatch.setattr(dependencies, "missing", lambda: [dependencies.Requirement("monai", ">=1.5.1")])
+    sample_data.register("")
+    with pytest.raises(EmimError, match="monai"):
+        SampleData.downloadSample(sample_data.NAME)
+    assert len(shown) == 1

@@ -89,7 +89,7 @@ def test_cells_are_coloured_marked_and_explained(panel, host, table):
     assert "every voxel is 0" in panel.ui.caseDetailsLabel.text
     cells.setCurrentCell(4, 3)
     assert "missing" in panel.ui.caseDetailsLabel.text
-    assert "8 cases of 8 subjects, 4 modalities" in panel.ui.cohortSummaryLabel.text
+    assert "Cases: 8; subjects: 8; modalities: 4" in panel.ui.cohortSummaryLabel.text
     panel.ui.patternsGroupBox.collapsed = False
     shot(host, panel, "cohort", 1500)
 
@@ -113,6 +113,27 @@ def test_cases_are_left_out_by_check_box_and_by_button(panel, table):
         cells.selectRow(row)
         panel.ui.excludeCasesButton.click()
     assert "No case" in panel.ui.startPretrainButton.toolTip
+
+
+def test_settings_survive_leaving_the_module(panel):
+    panel.ui.presetComboBox.currentIndex = 1
+    panel.exit()
+    panel.enter()
+    assert panel.state.parameterNode.preset == "base"
+    assert panel.ui.presetComboBox.currentText == "base"
+
+
+def test_a_node_that_is_shown_no_more_is_written_no_more(panel):
+    old = panel.state.parameterNode
+    old.preset, old.modelName = "base", "alt"
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    panel.setParameterNode(type(old)(other))
+    panel.ui.presetComboBox.currentIndex = 2
+    panel.ui.modelNameLineEdit.text = "neu"
+    assert (old.preset, old.modelName) == ("base", "alt")
+    assert (panel.state.parameterNode.preset, panel.state.parameterNode.modelName) == ("large", "neu")
+    panel.enter()
+    assert (panel.ui.presetComboBox.currentText, panel.ui.modelNameLineEdit.text) == ("base", "alt")
 
 
 def test_another_folder_needs_another_scan(panel, table):
@@ -145,6 +166,16 @@ def test_no_second_run_while_one_is_training(panel, table, tmp_path, monkeypatch
     monkeypatch.setattr("emim.run_state.in_use", lambda folder: False)
     panel.runs.refresh()
     assert panel.ui.startPretrainButton.enabled
+
+
+def test_only_the_selected_run_is_watched(panel, tmp_path):
+    folders = [written_run(tmp_path / "essais" / name, done=10) for name in ("eins", "zwei")]
+    panel.runs.attach(folders[0])
+    first = panel.state.monitor
+    panel.runs.attach(folders[1])
+    assert panel.state.monitor._timer.active and not first._timer.active
+    panel.runs.attach(folders[0])
+    assert panel.state.monitor.name == "eins" and panel.state.monitor._timer.active
 
 
 def test_patterns_are_tried_on_names_as_they_are_typed(panel, host, tmp_path):

@@ -49,7 +49,7 @@ def test_from_a_folder_to_an_installed_model(panel, host, cohort_folder, caplog)
     panel.ui.runNameLineEdit.text = "Köpfe"
     panel.ui.estimateButton.click()
     assert host.processEvents(120, until=lambda: panel.state.task is None)
-    assert f"{STEPS} steps" in panel.ui.estimateLabel.text
+    assert f"steps: {STEPS};" in panel.ui.estimateLabel.text
 
     panel.ui.startPretrainButton.click()
     assert panel.state.monitor.name == "Köpfe"
@@ -162,7 +162,7 @@ def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_fol
     panel.ui.exportLabelsButton.click()
     assert table_texts(panel.ui.exportedLabelsTable)[0][0] == row.id
     assert len(panel.finetune.labels.labelledIds()) == before + 1
-    assert "1 of them drawn in Slicer" in panel.ui.labelsLabel.text
+    assert "drawn in Slicer: 1" in panel.ui.labelsLabel.text
     file = panel.finetune.labels.exported[row.id]
     assert np.count_nonzero(slicer.util.arrayFromVolume(slicer.util.loadLabelVolume(str(file)))) == 64
     panel.ui.removeLabelsButton.click()

@@ -100,7 +100,7 @@ def test_scan_gives_the_table(logic, heads, tmp_path):
     assert [r.id for r in table.usedRows] == ["sub-002", "sub-004"]
     assert [r.id for r in table.labelledRows] == ["sub-002"]
     assert [s["values"] for s in logic.structuresFromCohort(table)] == [[v] for v in table.labelValues] != []
-    assert "2 of 4 cases are used" in table.summary
+    assert "Cases used: 2 of 4" in table.summary
 
 
 def test_problems_between_files_colour_both(logic, heads, tmp_path):
@@ -192,7 +192,7 @@ def test_settings_come_from_the_parameter_node(logic):
     assert "train.steps" not in found  # the preset decides
     assert logic.settingsProblem(found) == ""
     node.maskUnit = 12
-    assert "multiple of the mask unit" in logic.settingsProblem(logic.pretrainSettings(node))
+    assert "multiple of the block size" in logic.settingsProblem(logic.pretrainSettings(node))
     assert "12" in logic.settingsProblem({"preset": "tiny", "train.crop": 12, "mask.unit": 4})
 
 
@@ -200,7 +200,7 @@ def test_estimate_is_measured(logic, cohort):
     estimate = logic.estimate(cohort, TINY | {"train.steps": 1000}, waitForCompletion=True).estimate
     assert estimate.seconds >= 900 * estimate.secondsPerStep > 0
     assert estimate.memoryBytes and estimate.diskFreeBytes
-    assert "1000 steps" in estimate.text and "GiB" in estimate.text
+    assert "steps: 1000" in estimate.text and "GiB" in estimate.text
     assert logic.runs() == []  # it leaves no run
 
 
@@ -262,7 +262,7 @@ def test_cancel_takes_seconds_at_any_stage(logic, cohort, host):
         assert time.monotonic() - began < 3.0
         assert run.phase == ("paused" if step else "cancelled")
         assert run.canResume == bool(step)
-    assert "last checkpoint" in run.phaseText
+    assert "last saved" in run.phaseText
 
 
 def test_a_run_survives_is_attached_again_and_killed_if_it_hangs(logic, cohort, host):

@@ -406,7 +406,7 @@ def test_fine_tuning_starts_from_runs_models_or_nothing(logic, files, tmp_path):
     RunFiles(tmp_path / "no-checkpoint-yet").step(1, 1.0)
     texts = dict((path, text) for text, path in logic.inits())
     assert list(texts) == [str(files.folder), "scratch"]
-    assert texts[str(files.folder)] == "run (pre-training, 100 steps, healthy)"
+    assert texts[str(files.folder)] == "run (pre-training, steps: 100, healthy)"
 
 
 def test_a_run_without_a_model_cannot_be_installed(logic, files):

@@ -166,13 +166,16 @@ class Wrapper:
         return Default(self.allParameters[name].default)
 
     def connectGui(self, gui):
-        """Binds the widgets that name a parameter (SlicerParameterName); returns a tag for disconnectGui."""
+        """Binds the widgets that name a parameter (SlicerParameterName).
+
+        Returns None, as Slicer does (its issue 7547); connectParametersToGui gives a tag for disconnectGui.
+        """
         import qt
 
         widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
         named = {w.property("SlicerParameterName"): w for w in widgets if isinstance(w, qt.QWidget)}
         named.pop(None, None)
-        return self.connectParametersToGui(named)
+        self.connectParametersToGui(named)
 
     def connectParametersToGui(self, mapping):
         bindings = []

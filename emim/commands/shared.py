@@ -58,7 +58,13 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
     p.add_argument(
         "--stop-with-stdin",
         action="store_true",
-        help="stop when standard input is closed, so that the command never outlives a program it serves",
+        help="stop when standard input is closed, after a first line; for a program that the command serves",
+    )
+    p.add_argument(
+        "--stop-with-process",
+        type=int,
+        metavar="PID",
+        help="stop when this process ends, so that the command never outlives a program it serves",
     )
     p.set_defaults(run=run)
     return p

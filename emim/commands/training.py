@@ -167,7 +167,7 @@ def _tell(events: Events, options: argparse.Namespace, estimate: Estimate) -> No
 def _preset(options: argparse.Namespace) -> str:
     if options.preset:
         return options.preset
-    from emim.training.device import choose_device
+    from emim.machine.device import choose_device
 
     return "tiny" if choose_device(options.device or "auto").type == "cpu" else "base"
 

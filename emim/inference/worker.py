@@ -73,8 +73,10 @@ class Worker:
 
     def __init__(self, package: Package, device: str, options: Options, events: Events) -> None:
         from emim.inference.predict import load_network
-        from emim.training.device import choose_device
+        from emim.machine.device import choose_device
+        from emim.machine.heap import keep_large_blocks
 
+        keep_large_blocks()
         self.card, self.options, self.events = package.card, options, events
         self.device = choose_device(device)
         events.status(f"Loading the model {self.card.name} on {self.device}")
@@ -140,16 +142,20 @@ class Worker:
         return register(job.images[job.reference], others, self.events, self.options.should_stop)
 
     def _warn_of_gaps(self, job: Job, prepared: PreparedCase) -> None:
-        """Say which images show much less than the others: most often the patient has moved."""
-        hint = f"Compare it with {job.reference} by eye."
-        if not self.options.align:
-            hint = f"If the patient moved between the scans, have the images aligned. {hint}"
+        """Say when images show much less than all together: most often the patient has moved."""
         total = np.count_nonzero(prepared.foreground)
-        for modality, image in zip(self.card.modalities, prepared.image, strict=True):
-            share = np.count_nonzero(image[prepared.foreground]) / total  # 0 is what was not measured
-            if modality in job.images and share < LEAST_SHARE:
-                what = f"{modality} shows only {share:.0%} of what the images show together."
-                self.events.warning(what, job.images[modality], hint)
+        shares = {
+            modality: np.count_nonzero(image[prepared.foreground]) / total  # 0 is what was not measured
+            for modality, image in zip(self.card.modalities, prepared.image, strict=True)
+            if modality in job.images
+        }
+        if few := {m: share for m, share in shares.items() if share < LEAST_SHARE}:
+            listed = ", ".join(f"{m} {share:.0%}" for m, share in few.items())
+            hint = "Look at the images together."
+            if not self.options.align:
+                hint = "If the patient moved between the scans, have the images aligned."
+            what = f"The images show different parts of the patient: {listed} of what they show together."
+            self.events.warning(what, job.images[next(iter(few))], hint)
 
     def _write(
         self, outputs: Outputs, result: Labelling, measured: list[Measurement], reference: str, target: Grid

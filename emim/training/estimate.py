@@ -156,9 +156,9 @@ def _estimate(
     cache: str | Path | None,
     events: Events,
 ) -> Estimate:
-    from emim.training.device import choose_device
-    from emim.training.heap import keep_large_blocks
-    from emim.training.memory import peak_memory, total_memory
+    from emim.machine.device import choose_device
+    from emim.machine.heap import keep_large_blocks
+    from emim.machine.memory import peak_memory, total_memory
     from emim.volumes.cache import default_folder
     from emim.volumes.preprocess import resolve_spacing
 

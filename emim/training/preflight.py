@@ -81,7 +81,7 @@ def check_pretraining(config: PretrainConfig) -> None:
 
 def check_training(config: Any) -> None:
     """The rules that pre-training and fine-tuning share; see :func:`check_pretraining`."""
-    from emim.training.device import choose_device
+    from emim.machine.device import choose_device
 
     train, network = config.train, config.network
     for name in ("steps", "batch", "crop"):

@@ -97,8 +97,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     config = run.config
 
     events.status("Loading torch.")
-    from emim.training.device import choose_device
-    from emim.training.heap import keep_large_blocks
+    from emim.machine.device import choose_device
+    from emim.machine.heap import keep_large_blocks
     from emim.training.loop import train
     from emim.training.tasks import Pretraining
 

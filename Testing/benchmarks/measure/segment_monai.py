@@ -1,4 +1,4 @@
-"""The other side of segment_speed.py: how a MONAI user applies the same network to the same files.
+"""The other side of ../segment_speed.py: how a MONAI user applies the same network to the same files.
 
 Load, orient, resample to the model's spacing, z-score the non-zero voxels, slide over the whole field with
 MONAI's inferer, take the labels, write a NIfTI file. Network, weights, tile and overlap are those of the
