@@ -59,6 +59,7 @@ def workerEnvironment() -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8:backslashreplace",
         "PYTHONSAFEPATH": "1",  # with -m, a file in the current folder would shadow a library
         "MPLBACKEND": "Agg",
+        "PYTHONFAULTHANDLER": "1",  # a crash in foreign code tells where it was
     }
 
 
