@@ -126,6 +126,8 @@ def _make_subjects(
     own_grids: bool,
     events: Events,
 ) -> list[dict]:
+    # ITK registers its file formats at first use, which is not safe in several threads.
+    sitk.ImageFileWriter().GetRegisteredImageIOs()
     # Threads suffice: NumPy and SimpleITK let go of the interpreter lock. Few, for the sake of memory.
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     made = []

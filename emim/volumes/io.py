@@ -29,6 +29,13 @@ class Header:
     pixel_type: str
 
 
+def register_formats() -> None:
+    """Let ITK register its file formats now, before threads read: at first use it is not safe in several."""
+    import SimpleITK as sitk
+
+    sitk.ImageFileReader().GetRegisteredImageIOs()
+
+
 def read_header(path: str | Path) -> Header:
     """Read size, geometry and voxel type of a 3-D image.
 

@@ -1,8 +1,9 @@
 """The other side of ../segment_speed.py: how a MONAI user applies the same network to the same files.
 
-Load, orient, resample to the model's spacing, z-score the non-zero voxels, slide over the whole field with
-MONAI's inferer, take the labels, write a NIfTI file. Network, weights, tile and overlap are those of the
-package; nothing is cropped, the memory allocator and memory format are the defaults.
+Load, z-score the non-zero voxels as the model was trained (tails left out, clipped), orient, resample to the
+model's spacing, slide over the whole field with MONAI's inferer, take the labels, write a NIfTI file. Network,
+weights, tile and overlap are those of the package; nothing is cropped, the memory allocator and memory
+format are the defaults.
 """
 
 from __future__ import annotations
@@ -18,14 +19,25 @@ from monai.transforms import (
     ConcatItemsd,
     EnsureChannelFirstd,
     Invertd,
+    Lambdad,
     LoadImaged,
-    NormalizeIntensityd,
     Orientationd,
     Spacingd,
 )
 
 from emim.networks.segmenter import Segmenter
 from emim.package.bundle import read_package
+
+
+def z_score(image, clip: float):
+    """Mean and deviation of the non-zero values between the 0.5th and 99.5th percentile become 0 and 1."""
+    values = image.numpy()
+    inside = values != 0
+    low, high = np.percentile(values[inside], (0.5, 99.5))
+    middle = values[inside & (values >= low) & (values <= high)]
+    scaled = np.clip((values - middle.mean()) / middle.std(), -clip, clip)
+    image.set_array(np.where(inside, scaled, 0).astype(np.float32))
+    return image
 
 
 def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None:
@@ -36,9 +48,9 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
         [
             LoadImaged(keys),
             EnsureChannelFirstd(keys),
+            Lambdad(keys, lambda image: z_score(image, card.preprocess.clip)),
             Orientationd(keys, axcodes="LPS"),
             Spacingd(keys, pixdim=card.preprocess.spacing, mode="bilinear"),
-            NormalizeIntensityd(keys, nonzero=True, channel_wise=True),
             ConcatItemsd(keys, name="image"),
         ]
     )
