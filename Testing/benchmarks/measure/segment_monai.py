@@ -1,7 +1,7 @@
 """The other side of ../segment_speed.py: how a MONAI user applies the same network to the same files.
 
-Load, z-score the non-zero voxels as the model was trained (tails left out, clipped), orient, resample to the
-model's spacing, slide over the whole field with MONAI's inferer, take the labels, write a NIfTI file. Network,
+Load, z-score the non-zero voxels as in training (tails left out, clipped), orient, resample to the model's
+spacing, slide over the whole field with MONAI's inferer, take the labels, write a NIfTI file. Network,
 weights, tile and overlap are those of the package; nothing is cropped, the memory allocator and memory
 format are the defaults.
 """
