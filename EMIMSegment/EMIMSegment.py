@@ -72,6 +72,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self._guiTag = None
+        self._wrapper = None
         self._updating = False
 
     def setup(self) -> None:
@@ -111,7 +112,11 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.onReload(self)
 
     def initializeParameterNode(self) -> None:
-        self.setParameterNode(self.logic.getParameterNode())
+        node = self.logic.getParameterNode()
+        # Slicer never lets go of a wrapper that was bound to widgets, so a node gets one only.
+        if self._wrapper is None or self._wrapper.parameterNode is not node.parameterNode:
+            self._wrapper = node
+        self.setParameterNode(self._wrapper)
         self.refreshModels()
 
     def setParameterNode(self, node) -> None:
@@ -178,6 +183,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onSceneStartClose(self, caller, event) -> None:
         self.setParameterNode(None)
+        self._wrapper = None  # the new scene sets its parameters to their defaults
         self.resultSection.forget()
 
     def _onSceneEndClose(self, caller, event) -> None:
