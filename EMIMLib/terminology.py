@@ -7,6 +7,7 @@ the NCI Thesaurus.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 FILE = Path(__file__).with_name("Resources") / "EMIM.term.json"
@@ -17,14 +18,14 @@ _loaded = False
 def load() -> None:
     """Let Slicer's terminology selector offer EMIM's terms; once per application."""
     global _loaded
-    if _loaded:
-        return
     import slicer
 
-    logic = slicer.modules.terminologies.logic()
-    if not logic.LoadTerminologyFromFile(str(FILE)):
-        raise RuntimeError(f"Slicer did not accept the terminology {FILE}")
-    _loaded = True
+    module = getattr(slicer.modules, "terminologies", None)
+    if _loaded or module is None:  # switched off: segments keep their codes all the same
+        return
+    _loaded = bool(module.logic().LoadTerminologyFromFile(str(FILE)))
+    if not _loaded:
+        logging.warning("Slicer did not accept the terminology %s", FILE)
 
 
 def terms() -> dict[str, tuple[str, tuple[int, int, int]]]:

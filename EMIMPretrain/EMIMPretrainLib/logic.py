@@ -23,7 +23,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from emim.run_state import in_use, read_run
-from EMIMLib import EmimError, dependencies
+from EMIMLib import EmimError, dependencies, terminology
 from EMIMLib import settings as machine
 from EMIMLib.models import InstalledModel, ModelRegistry
 
@@ -58,6 +58,7 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
+        terminology.load()
         self.registry = ModelRegistry()
         self._tasks: list[CoreTask] = []
         self._monitors: dict[Path, RunMonitor] = {}

@@ -20,7 +20,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from EMIMLib import EmimError
+from EMIMLib import EmimError, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
 from EMIMSegmentLib import alignment, display, guessing, input_checks, result_nodes
 from EMIMSegmentLib.alignment import AlignmentRun
@@ -41,6 +41,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleLogic.__init__(self, parent)
+        terminology.load()
         self.registry = ModelRegistry()
         self.run: SegmentationRun | AlignmentRun | FolderBatchRun | StudyBatchRun | None = None
 
