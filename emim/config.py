@@ -33,25 +33,48 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """MONAI's residual-encoder U-Net (SegResNetDS).
+    """The encoder that pre-training, fine-tuning and inference share. See :mod:`emim.networks.build`.
 
     Attributes:
-        filters: channels of the first level; each level doubles them.
-        blocks: residual blocks per encoder level; its length is the number of levels.
+        backbone: resunet (residual-encoder U-Net), vit (vision transformer) or swin (Swin transformer).
+        filters: resunet and swin: channels of the first level; each level doubles them.
+        blocks: resunet: residual blocks per encoder level; its length is the number of levels.
+        stages: swin: transformer blocks per stage; its length is the number of stages.
+        patch: vit: side of a token in voxels.
+        width, depth, heads: vit: channels of a token, transformer blocks, attention heads.
     """
 
+    backbone: str = "resunet"
     filters: int = 32
     blocks: tuple[int, ...] = (1, 2, 2, 4, 4)
+    stages: tuple[int, ...] = (2, 2, 2, 2)
+    patch: int = 16
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
 
     @property
     def divisor(self) -> int:
         """Every side of the input must be a multiple of this."""
-        return 2 ** (len(self.blocks) - 1)
+        if self.backbone == "vit":
+            return self.patch
+        # Swin's tokens are 2 voxels wide, and each stage ends by merging pairs of them.
+        return 2 ** (len(self.stages) + 1 if self.backbone == "swin" else len(self.blocks) - 1)
+
+    @property
+    def essence(self) -> tuple:
+        """What makes two networks the same: the settings that this backbone uses."""
+        used = {"resunet": ("filters", "blocks"), "swin": ("filters", "stages")}
+        names = used.get(self.backbone, ("patch", "width", "depth", "heads"))
+        return self.backbone, *(getattr(self, name) for name in names)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each pyramid level, finest first."""
-        return tuple(self.filters * 2**i for i in range(len(self.blocks)))
+        if self.backbone == "vit":
+            return (self.width,)
+        levels = len(self.stages) + 1 if self.backbone == "swin" else len(self.blocks)
+        return tuple(self.filters * 2**i for i in range(levels))
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,9 @@ class PretrainConfig:
         modalities: which to train on, in the order of the network's channels; None: all there are.
         loss: l2 or l1.
         normalise_targets: standardise the target within each mask unit.
-        backbone: name of the pre-training network.
+        objective: mim (tokens stand for what is hidden) or mae (vit only: what is hidden does not enter
+            the encoder).
+        decoder: what reconstructs from the encoder's features: linear, light or deep.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -154,7 +179,8 @@ class PretrainConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     loss: str = "l2"
     normalise_targets: bool = False
-    backbone: str = "resunet"
+    objective: str = "mim"
+    decoder: str = "light"
 
 
 @dataclass(frozen=True)

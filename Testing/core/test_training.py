@@ -305,7 +305,7 @@ NETWORK = NetworkConfig(filters=4, blocks=(1, 1, 1, 1))
 
 def pretrained(modalities=2, network=NETWORK):
     torch.manual_seed(3)
-    net = MaskedAutoencoder(modalities, network)
+    net = MaskedAutoencoder(modalities, PretrainConfig(network=network))
     with torch.no_grad():
         net.tokens.value.copy_(torch.arange(1.0, modalities + 1))
     return net

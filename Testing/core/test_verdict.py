@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from emim.masking.units import from_units, to_units
-from emim.networks.pretrainer import BACKBONES
+from emim.networks.build import BACKBONES, Backbone
 from emim.objectives.gauges import effective_rank, rank_ratio
 from emim.objectives.verdict import judge
 from emim.training.pretrain import pretrain
@@ -89,9 +89,10 @@ def state_of(run):
 def test_a_broken_configuration_is_recognised_as_collapsed(
     phantoms, cache, tmp_path, small_pretrain, monkeypatch
 ):
-    monkeypatch.setitem(BACKBONES, "without-positions", WithoutPositions)
+    broken = Backbone(f"{__name__}:WithoutPositions", BACKBONES["resunet"].segmenter)
+    monkeypatch.setitem(BACKBONES, "without-positions", broken)
     config = small_pretrain(
-        backbone="without-positions",
+        network__backbone="without-positions",
         mask__pattern="position",
         regulariser__name="none",
         train__crop=32,
@@ -106,10 +107,11 @@ def test_a_broken_configuration_is_recognised_as_collapsed(
 
 def test_a_healthy_configuration_is_not(phantoms, cache, tmp_path, small_pretrain):
     config = small_pretrain(
-        network__filters=6,
+        network__filters=8,
         train__crop=32,
-        train__steps=120,
-        train__validate_every=40,
+        train__steps=200,
+        train__validate_every=50,
+        train__learning_rate=3e-3,
     )
     verdict = state_of(pretrain(phantoms, tmp_path / "healthy", config, cache=cache))
     assert verdict["state"] == "healthy", verdict

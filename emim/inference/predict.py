@@ -13,16 +13,16 @@ from torch import nn
 
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
-from emim.networks.segmenter import Segmenter
+from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
 from emim.volumes.preprocess import PreparedCase
 
 
-def load_network(package: Package, device: torch.device) -> Segmenter:
+def load_network(package: Package, device: torch.device) -> nn.Module:
     """The package's network with its weights, on ``device``, ready for inference."""
     card = package.card
-    network = Segmenter(len(card.modalities), card.outputs, card.network)
+    network = build_segmenter(len(card.modalities), card.outputs, card.network)
     network.load_state_dict(package.load_state())
     return network.to(device).eval()
 

@@ -11,12 +11,12 @@ That a light decoder suffices is a finding of arXiv 2204.11716; this form of it 
 from __future__ import annotations
 
 import torch
-from monai.networks.nets.segresnet_ds import SegResNetDS
 from torch import nn
 
-from emim.config import NetworkConfig
+from emim.config import PretrainConfig
 from emim.masking.tokens import ModalityTokens
 from emim.masking.units import from_units
+from emim.networks.residual_unet import ResidualEncoder, decode, decoder_levels
 
 LEVEL = 2
 STRIDE = 2**LEVEL
@@ -30,26 +30,19 @@ class MaskedAutoencoder(nn.Module):
 
     Args:
         modalities: number of modalities M.
-        config: size of the network.
+        config: settings of the run; here the size of the network.
     """
 
-    def __init__(self, modalities: int, config: NetworkConfig) -> None:
+    def __init__(self, modalities: int, config: PretrainConfig) -> None:
         super().__init__()
-        unet = SegResNetDS(
-            spatial_dims=3,
-            init_filters=config.filters,
-            in_channels=modalities,
-            out_channels=1,
-            blocks_down=config.blocks,
-            norm=("instance", {"affine": True}),
-        )
-        coarse = len(config.blocks) - 1 - LEVEL  # decoder levels down to that stride
+        network = config.network
+        coarse = len(network.blocks) - 1 - LEVEL  # decoder levels down to that stride
         self.modalities = modalities
         self.tokens = ModalityTokens(modalities)
-        self.encoder = unet.encoder
-        self.up_layers = nn.ModuleList(list(unet.up_layers)[:coarse])
-        self.head = _readout(config.widths[LEVEL], modalities * STRIDE**3)
-        self.fine_head = _readout(config.widths[0], modalities)
+        self.encoder = ResidualEncoder(modalities, network.filters, network.blocks)
+        self.up_layers = decoder_levels(network.filters, len(network.blocks))[:coarse]
+        self.head = _readout(network.widths[LEVEL], modalities * STRIDE**3)
+        self.fine_head = _readout(network.widths[0], modalities)
 
     def encode(self, x: torch.Tensor, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Feature pyramid, finest first, of ``x`` (B, M, Z, Y, X) with ``hidden`` voxels replaced."""
@@ -57,10 +50,7 @@ class MaskedAutoencoder(nn.Module):
 
     def decode(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Reconstruction (B, M, Z, Y, X) from the feature pyramid."""
-        x = features[-1]
-        for level, skip in zip(self.up_layers, features[-2::-1], strict=False):
-            x = level["blocks"](level["upsample"](x) + skip)
-        blocks = self.head(x)
+        blocks = self.head(decode(self.up_layers, features))
         b, _, z, y, x_ = blocks.shape
         blocks = blocks.view(b, self.modalities, STRIDE**3, z * y * x_).transpose(2, 3)
         coarse = from_units(blocks, STRIDE, (z * STRIDE, y * STRIDE, x_ * STRIDE))
@@ -77,6 +67,3 @@ def _readout(width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.InstanceNorm3d(width, affine=True), nn.ReLU(), nn.Conv3d(width, outputs, kernel_size=1)
     )
-
-
-BACKBONES = {"resunet": MaskedAutoencoder}

@@ -1,20 +1,15 @@
-"""The segmentation network: modality tokens in front of MONAI's residual-encoder U-Net.
-
-Why SegResNetDS: it is the residual-encoder U-Net that MONAI itself keeps and that won with
-Auto3DSeg; its encoder is a class of its own (:class:`SegResEncoder`) that returns the pyramid, so
-pre-training and fine-tuning share it name by name; and it needs nothing beyond torch and MONAI,
-whereas dynamic-network-architectures brings timm and torchvision into Slicer's Python.
-Instance normalisation replaces its batch normalisation, because batches here hold few crops.
-"""
+"""The segmentation network: modality tokens in front of the residual-encoder U-Net."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
-from monai.networks.nets.segresnet_ds import SegResNetDS
 from torch import nn
 
 from emim.config import NetworkConfig
 from emim.masking.tokens import ModalityTokens
+from emim.networks.residual_unet import ResidualUNet
 
 
 class Segmenter(nn.Module):
@@ -26,17 +21,12 @@ class Segmenter(nn.Module):
         config: size of the network.
     """
 
+    modality_axes: ClassVar[dict[str, int]] = {"unet.encoder.conv_init.weight": 1, "tokens.value": 0}
+
     def __init__(self, modalities: int, outputs: int, config: NetworkConfig) -> None:
         super().__init__()
         self.tokens = ModalityTokens(modalities)
-        self.unet = SegResNetDS(
-            spatial_dims=3,
-            init_filters=config.filters,
-            in_channels=modalities,
-            out_channels=outputs,
-            blocks_down=config.blocks,
-            norm=("instance", {"affine": True}),
-        )
+        self.unet = ResidualUNet(modalities, outputs, config.filters, config.blocks)
 
     def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``x`` (B, M, Z, Y, X) to logits (B, outputs, Z, Y, X).

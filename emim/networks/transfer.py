@@ -11,10 +11,6 @@ from torch import nn
 
 from emim.errors import EmimError
 
-# Layers whose second axis (or only axis, for tokens) is the modalities.
-INPUT_LAYER = "unet.encoder.conv_init.weight"
-TOKENS = "tokens.value"
-
 
 @dataclass
 class TransferReport:
@@ -57,13 +53,13 @@ def transfer(
     name: str,
     same_structures: bool = False,
 ) -> TransferReport:
-    """Load ``source`` into ``target`` (a :class:`~emim.networks.segmenter.Segmenter`) in place.
+    """Load ``source`` into ``target``, a segmentation network, in place.
 
-    Modalities are matched by name: the input layer's channels and the tokens are reordered, those of
-    a modality the source did not know become the mean of the others.
+    Modalities are matched by name: what belongs to a modality (the network's ``modality_axes``: tensor to
+    axis) is reordered, that of a modality the source did not know becomes the mean of the others.
 
     Args:
-        source: state of a MaskedAutoencoder or a Segmenter.
+        source: state of a pre-training or segmentation network with the backbone of ``target``.
         name: of the source, for the report.
         same_structures: the output layer means the same in both, so it is taken too.
 
@@ -74,18 +70,16 @@ def transfer(
     report = TransferReport(name)
     state = target.state_dict()
     result = dict(state)
-    segmentation = any(k.startswith("unet.") for k in source)
+    axes = target.modality_axes
     for key, value in source.items():
-        if not segmentation and key.startswith(("encoder.", "up_layers.")):
+        if key not in state and "unet." + key in state:
             key = "unet." + key
         if key.startswith(("head.", "fine_head.")):
             report.left_out.append((key, "made for pre-training only"))
         elif key not in state:
             report.left_out.append((key, "the segmentation network has no such part"))
-        elif key in (INPUT_LAYER, TOKENS) and list(source_modalities) != list(target_modalities):
-            result[key] = _by_modality(
-                value, state[key], source_modalities, target_modalities, 1 if key == INPUT_LAYER else 0
-            )
+        elif key in axes and list(source_modalities) != list(target_modalities):
+            result[key] = _by_modality(value, state[key], source_modalities, target_modalities, axes[key])
             report.adapted.append(
                 (key, f"modalities {list(source_modalities)} arranged as {list(target_modalities)}")
             )
@@ -103,7 +97,7 @@ def transfer(
             report.loaded.append(key)
     taken = set(report.loaded) | {k for k, _ in report.adapted}
     report.new = [k for k in state if k not in taken]
-    missing = [k for k in report.new if k.startswith("unet.encoder.") or k == TOKENS]
+    missing = [k for k in report.new if k.startswith(("unet.encoder.", "encoder.")) or k in axes]
     if missing:
         raise EmimError(
             f"The weights lack {len(missing)} parts of the encoder, such as {missing[0]}.",

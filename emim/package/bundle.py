@@ -191,7 +191,7 @@ def _check_state(state: Any, card: ModelCard, where: str) -> None:
     """Refuse weights that are not exactly those of the card's network."""
     import torch
 
-    from emim.networks.segmenter import Segmenter
+    from emim.networks.build import build_segmenter
 
     hint = "The weights belong to another model; get the package again from its author."
     plain = isinstance(state, dict) and all(
@@ -200,7 +200,7 @@ def _check_state(state: Any, card: ModelCard, where: str) -> None:
     if not plain:
         raise EmimError("The weights are not a plain dictionary of tensors.", where, hint)
     with torch.device("meta"):  # shapes only: no memory, no random numbers drawn
-        expected = Segmenter(len(card.modalities), card.outputs, card.network).state_dict()
+        expected = build_segmenter(len(card.modalities), card.outputs, card.network).state_dict()
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             kind = "lack" if name not in state else "have a surplus"

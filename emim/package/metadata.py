@@ -71,13 +71,12 @@ def inference_config(card: ModelCard) -> dict[str, Any]:
     return {
         "bundle_root": ".",
         "network_def": {
-            "_target_": "emim.networks.segmenter.Segmenter",
+            "_target_": "emim.networks.build.build_segmenter",
             "modalities": len(card.modalities),
             "outputs": card.outputs,
             "config": {
                 "_target_": "emim.config.NetworkConfig",
-                "filters": card.network.filters,
-                "blocks": list(card.network.blocks),
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in to_dict(card.network).items()},
             },
         },
         "inferer": {

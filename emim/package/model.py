@@ -84,7 +84,7 @@ class ModelCard:
         yield spacing is None, "it has no spacing"
         yield not all(math.isfinite(v) and v > 0 for v in spacing or ()), "its spacing is not positive"
         yield reference is not None and reference not in self.modalities, "its reference is no modality"
-        yield not self.network.blocks or self.network.filters < 1, "the network has no size"
+        yield len(self.network.blocks) < 2 or self.network.filters < 1, "the network has no size"
         yield self.crop < 1 or self.crop % self.network.divisor > 0, "the crop does not fit the network"
         for first, second in itertools.combinations(structures, 2):
             pair = f"{first.name!r} and {second.name!r}"

@@ -177,9 +177,9 @@ def _check_source(
     """
     warnings: list[tuple[str, str | None]] = []
     source = read_source(config.init)
-    if config.network != source.network:
+    if config.network.essence != source.network.essence:
         raise EmimError(
-            f"The network {config.network} is not that of the weights, {source.network}.",
+            f"The network {config.network.essence} is not that of the weights, {source.network.essence}.",
             config.init,
             "Take the plan of the run the weights come from: --plan, or no config in Python.",
         )
@@ -294,7 +294,7 @@ def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]
             source.name,
             same_structures=source.structures == run.config.structures,
         )
-        if not source.structures:
+        if not source.structures and run.config.network.backbone == "resunet":
             decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
             factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
             levels = ", ".join(f"{f:.3g}" for f in factors)

@@ -42,17 +42,19 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         EmimError: naming the setting and what it may be.
     """
-    from emim.networks.pretrainer import BACKBONES
+    from emim.networks.build import BACKBONES, DECODERS, OBJECTIVES
     from emim.objectives.reconstruction import LOSSES
     from emim.objectives.regulariser import REGULARISERS
 
     mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
 
     for setting, value, known in (
-        ("backbone", config.backbone, tuple(BACKBONES)),
+        ("network.backbone", network.backbone, tuple(BACKBONES)),
         ("mask.pattern", mask.pattern, tuple(PATTERNS)),
         ("regulariser.name", regulariser.name, REGULARISERS),
         ("loss", config.loss, LOSSES),
+        ("objective", config.objective, OBJECTIVES),
+        ("decoder", config.decoder, DECODERS),
     ):
         if value not in known:
             refuse(setting, value, f"Choose one of: {', '.join(known)}.")

@@ -10,7 +10,7 @@ from torch import nn
 from emim.config import PretrainConfig
 from emim.masking.patterns import KINDS
 from emim.masking.units import to_voxels
-from emim.networks.pretrainer import BACKBONES
+from emim.networks.build import build_pretrainer
 from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
 from emim.objectives.regulariser import Regulariser
 
@@ -26,7 +26,7 @@ class PretrainModel(nn.Module):
     def __init__(self, modalities: int, config: PretrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = BACKBONES[config.backbone](modalities, config.network)
+        self.network = build_pretrainer(modalities, config)
         self.regulariser = (
             Regulariser(config.regulariser, config.network.widths)
             if config.regulariser.name != "none"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from emim.config import FinetuneConfig, PretrainConfig
-from emim.networks.segmenter import Segmenter
+from emim.networks.build import build_segmenter
 from emim.package.model import ModelCard
 from emim.run import RunFolder
 from emim.training.augmentation import for_finetuning, for_pretraining
@@ -76,7 +76,7 @@ class Finetuning:
     ) -> None:
         self.config, self.card, self.device = config, card, device
         torch.manual_seed(config.train.seed)
-        self.network = Segmenter(len(card.modalities), card.outputs, card.network)
+        self.network = build_segmenter(len(card.modalities), card.outputs, card.network)
         self.watch = FinetuneWatch(card, validation, device)
         self.data = FinetuneBatches(
             training,
