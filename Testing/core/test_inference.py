@@ -292,7 +292,7 @@ def test_mirroring_averages_all_mirrored_answers(scans):
     class Ramp(torch.nn.Module):
         def forward(self, x, present):
             ramp = torch.linspace(-4, 4, x.shape[2])[None, None, :, None, None]
-            return ramp.expand(1, 2, *x.shape[2:])
+            return ramp.expand(len(x), 2, *x.shape[2:])
 
     image = np.zeros((2, 24, 24, 24), np.float32)
     prepared = PreparedCase(
@@ -321,8 +321,8 @@ def test_tiles_are_counted_and_cancelled(model, scans, tmp_path):
     events = Recorder()
     with pytest.raises(Cancelled):
         segment(model, scans, tmp_path / "b.nii.gz", device="cpu", events=events,
-                should_stop=lambda: len(events.seen) == 3)  # fmt: skip
-    assert len(events.seen) == 3
+                should_stop=lambda: len(events.seen) >= 3)  # fmt: skip
+    assert 3 <= len(events.seen) < total
     assert not list(tmp_path.glob("b*"))
 
 

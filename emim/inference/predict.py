@@ -1,22 +1,26 @@
-"""From a prepared case to probabilities: the network, moved over the volume tile by tile."""
+"""From a prepared case to probabilities: the network, moved over the patient tile by tile."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import nn
 
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.inference.tiles import Tiling, box, plan_tiles
 from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
 from emim.volumes.preprocess import PreparedCase
+
+# On a CPU, torch convolves a single small volume by another algorithm, at half the speed (slow_conv3d).
+TILES_AT_ONCE = {"cpu": 2, "cuda": 4}
+# Two tiles of more voxels cost memory without being faster.
+LARGE_TILE = 64**3
 
 
 def load_network(package: Package, device: torch.device) -> nn.Module:
@@ -24,7 +28,18 @@ def load_network(package: Package, device: torch.device) -> nn.Module:
     card = package.card
     network = build_segmenter(len(card.modalities), card.outputs, card.network)
     network.load_state_dict(package.load_state())
-    return network.to(device).eval()
+    return network.to(device, memory_format=memory_format(card, device)).eval()
+
+
+def memory_format(card: ModelCard, device: torch.device) -> torch.memory_format:
+    """The order of a tensor's axes in memory with which the card's network is fastest.
+
+    GPUs convolve channels-last. On CPUs other convolutions pad channels to blocks of 16, which
+    costs networks whose channels are no multiple of it more than channels-last costs their normalisation.
+    """
+    padded = card.network.backbone == "resunet" and card.network.filters % 16 > 0
+    last = device.type == "cuda" or (device.type == "cpu" and padded)
+    return torch.channels_last_3d if last else torch.contiguous_format
 
 
 def predict_case(
@@ -42,10 +57,11 @@ def predict_case(
 
     C is one per structure where structures overlap, else the background and then the structures.
     Tiles have the side of the training crop; a smaller volume is padded with background to it, as in
-    training. Tiles are blended with Gaussian weights.
+    training. See :mod:`emim.inference.tiles` for where they lie and how they are blended. Voxels that no
+    tile covers are background.
 
     Args:
-        overlap: share of a tile that its neighbour covers too, 0 to below 1.
+        overlap: least share of a tile that its neighbour covers too, 0 to below 1.
         mirror: average over all eight mirrorings of each tile; eight times slower.
         should_stop: asked before each tile.
         text: shown beside the progress.
@@ -54,42 +70,79 @@ def predict_case(
         Cancelled: when ``should_stop`` said so.
         EmimError: when the memory of the device does not suffice, or the result is not finite.
     """
-    image = torch.from_numpy(np.ascontiguousarray(prepared.image, np.float32))[None]
-    present = torch.from_numpy(np.asarray(prepared.present, bool))[None].to(device)
+    volume = _Volume(prepared, card, overlap)
+    at_once = TILES_AT_ONCE.get(device.type, 1)
+    if device.type == "cpu" and card.crop**3 > LARGE_TILE:
+        at_once = 1
+    network.eval()
+    while True:
+        try:
+            with torch.inference_mode():
+                return _predict(network, volume, card, device, at_once, mirror, events, should_stop, text)
+        except torch.cuda.OutOfMemoryError as error:
+            if at_once == 1:
+                hint = "Close other programs that use the GPU, or use the device cpu."
+                raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
+        torch.cuda.empty_cache()
+        at_once //= 2
+
+
+def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
+    """In how many tiles a case is computed."""
+    return len(plan_tiles(_padded(foreground, side)[0], side, overlap).starts)
+
+
+class _Volume:
+    """A case, padded to hold a tile, with its tiling."""
+
+    def __init__(self, prepared: PreparedCase, card: ModelCard, overlap: float) -> None:
+        self.image, self.inner = _padded(prepared.image, card.crop)
+        foreground, _ = _padded(prepared.foreground, card.crop)
+        self.tiling: Tiling = plan_tiles(foreground, card.crop, overlap)
+        self.present = np.asarray(prepared.present, bool)
+
+
+def _predict(
+    network: nn.Module,
+    volume: _Volume,
+    card: ModelCard,
+    device: torch.device,
+    at_once: int,
+    mirror: bool,
+    events: Events | None,
+    should_stop: Callable[[], bool] | None,
+    text: str,
+) -> np.ndarray:
+    tiling, side = volume.tiling, card.crop
+    window = torch.from_numpy(tiling.window).to(device)
+    order = memory_format(card, device)
     # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
     precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    total = count_tiles(image.shape[2:], card.crop, overlap)
+    image = torch.from_numpy(volume.image)
+    blended = torch.zeros(card.outputs, *image.shape[1:])
+    if device.type == "cuda" and _fits(device, image.nbytes + blended.nbytes):
+        image, blended = image.to(device), blended.to(device)
     done = 0
-
-    def predict_tile(tile: torch.Tensor) -> torch.Tensor:
-        nonlocal done
-        if should_stop is not None and should_stop():
-            raise Cancelled("The segmentation was cancelled.")
+    for starts in _groups(tiling.starts, at_once):
+        for _ in starts:
+            if should_stop is not None and should_stop():
+                raise Cancelled("The segmentation was cancelled.")
+        boxes = [(slice(None), *box(start, side)) for start in starts]
+        tiles = torch.stack([image[b] for b in boxes])
+        tiles = tiles.to(device, non_blocking=True).contiguous(memory_format=order)
+        present = torch.from_numpy(volume.present).to(device).expand(len(tiles), -1)
         with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
-            probabilities = _probabilities(network, tile, present, card.overlapping, mirror)
-        done += 1
-        if events is not None:
-            events.progress(done, total, "tile", text)
-        return probabilities
-
-    def infer(stitch: torch.device) -> torch.Tensor:
-        return sliding_window_inference(
-            image, card.crop, 1, predict_tile, overlap, mode="gaussian", sw_device=device, device=stitch
-        )
-
-    network.eval()
-    try:
-        with torch.inference_mode():
-            try:
-                result = infer(_stitching_device(device, image.shape, card.outputs))
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                done = 0
-                result = infer(torch.device("cpu"))
-    except torch.cuda.OutOfMemoryError as error:
-        hint = "Close other programs that use the GPU, or use the device cpu."
-        raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
-    array = result[0].float().cpu().numpy()
+            probabilities = _probabilities(network, tiles, present, card.overlapping, mirror)
+        for b, tile in zip(boxes, probabilities, strict=True):
+            blended[b] += (tile * window).to(blended.device)
+            done += 1
+            if events is not None:
+                events.progress(done, len(tiling.starts), "tile", text)
+    total = torch.from_numpy(tiling.total).to(blended.device)
+    blended /= total.clamp(min=1e-6)
+    if not card.overlapping:
+        blended[0] += total == 0
+    array = blended[(slice(None), *volume.inner)].cpu().numpy()
     if not np.isfinite(array).all():
         hint = "Check the intensities of the inputs; try the device cpu."
         raise EmimError("The network answered with values that are not finite.", hint=hint)
@@ -97,30 +150,36 @@ def predict_case(
 
 
 def _probabilities(
-    network: nn.Module, tile: torch.Tensor, present: torch.Tensor, overlapping: bool, mirror: bool
+    network: nn.Module, tiles: torch.Tensor, present: torch.Tensor, overlapping: bool, mirror: bool
 ) -> torch.Tensor:
-    """Mean probabilities (1, C, z, y, x) over the mirrorings of ``tile`` (1, M, z, y, x)."""
+    """Mean probabilities (B, C, z, y, x) over the mirrorings of ``tiles`` (B, M, z, y, x)."""
     axes = (2, 3, 4)
     flips = [f for n in range(4) for f in itertools.combinations(axes, n)] if mirror else [()]
     total = 0
     for flip in flips:
-        logits = network(tile.flip(flip), present).float()
+        logits = network(tiles.flip(flip) if flip else tiles, present).float()
         activated = logits.sigmoid() if overlapping else logits.softmax(dim=1)
-        total = total + activated.flip(flip)
-    return total / len(flips)
+        total = total + (activated.flip(flip) if flip else activated)
+    return total / len(flips) if mirror else total
 
 
-def count_tiles(shape: tuple[int, ...], side: int, overlap: float) -> int:
-    """How many tiles MONAI will cut."""
-    step = max(1, int(side * (1 - overlap)))
-    return math.prod(math.ceil(max(0, n - side) / step) + 1 for n in shape)
+def _groups(starts: Sequence[tuple[int, ...]], at_once: int) -> list[Sequence[tuple[int, ...]]]:
+    """``at_once`` tiles each; what is left at the end joins the last group, so that no tile is alone."""
+    begins = range(0, max(1, len(starts) - at_once + 1), at_once)
+    ends = [*begins[1:], len(starts)]
+    return [starts[a:b] for a, b in zip(begins, ends, strict=True) if a < b]
 
 
-def _stitching_device(device: torch.device, shape: tuple[int, ...], outputs: int) -> torch.device:
-    """Where tiles are put together: on the GPU only if it has ample room for the whole volume."""
-    if device.type == "cuda":
-        needed = 4 * math.prod(shape[2:]) * (2 * outputs + 1)
-        free, _ = torch.cuda.mem_get_info(device)
-        if needed < free / 2:
-            return device
-    return torch.device("cpu")
+def _padded(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """``array`` (…, Z, Y, X) with zeros around axes shorter than ``side``, and where it lies in that."""
+    missing = [max(0, side - n) for n in array.shape[-3:]]
+    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, array.shape[-3:], strict=True))
+    if not any(missing):
+        return np.ascontiguousarray(array), inner
+    padding = [(0, 0)] * (array.ndim - 3) + [(m // 2, m - m // 2) for m in missing]
+    return np.pad(array, padding), inner
+
+
+def _fits(device: torch.device, needed: int) -> bool:
+    """Whether the GPU has ample room for ``needed`` bytes."""
+    return needed < torch.cuda.mem_get_info(device)[0] / 4

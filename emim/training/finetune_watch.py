@@ -40,7 +40,8 @@ class FinetuneWatch:
     @property
     def units(self) -> int:
         """How often :meth:`measure` asks whether to stop: once for each tile."""
-        return sum(count_tiles(c.shape, self.card.crop, OVERLAP) for c in self.cases)
+        whole = (c.crop((0, 0, 0), c.shape).foreground for c in self.cases)
+        return sum(count_tiles(foreground, self.card.crop, OVERLAP) for foreground in whole)
 
     def measure(
         self, network: nn.Module, should_stop: Callable[[], bool] | None = None
