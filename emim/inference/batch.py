@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emim.cohort.case import Case
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
-from emim.inference.inputs import check_files
+from emim.inference.job import Job, Options, plan
 from emim.inference.outputs import check_writable, write_atomically
+from emim.inference.reading import Ready, read_case
 from emim.inference.table import cohort_csv
-from emim.inference.worker import Job, Options, Worker, plan
+from emim.inference.worker import Worker
 from emim.package.bundle import Package
 
 SUMMARY_VERSION = 1
@@ -58,20 +61,41 @@ def segment_cohort(
     files = [f for job in jobs for f in job.outputs.all()]
     images = [i for job in jobs for i in job.images.values()]
     check_writable([*files, summary, table], images, options.overwrite)
-    worker = Worker(package, device, options, events)
+    jobs = [replace(job, text=f"{job.case} ({i} of {len(jobs)})") for i, job in enumerate(jobs, 1)]
     try:
-        for i, job in enumerate(jobs, 1):
-            try:
-                check_files(job.images, job.reference, options.align)
-                results.append(worker.run(job, f"{job.case} ({i} of {len(jobs)})"))
-            except Cancelled:
-                raise
-            except Exception as error:  # one bad case must not cost the night's other cases
-                results.append(_failure(job.case, error, events))
+        for job, result in _run(package, jobs, device, options, events):
+            results.append(_failure(job.case, result, events) if isinstance(result, Exception) else result)
     finally:
         results.sort(key=lambda r: r["case"])
         _write_summary(summary, table, package, results)
     return results
+
+
+def _run(
+    package: Package, jobs: Sequence[Job], device: str, options: Options, events: Events
+) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
+    """Each job with its result, or why there is none; the next one is read while one is computed."""
+    with ThreadPoolExecutor(1) as reader:
+
+        def read(job: Job) -> Future[Ready]:
+            return reader.submit(read_case, job, package.card, options, events)
+
+        ahead = read(jobs[0])
+        worker = Worker(package, device, options, events)
+        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+            ready, ahead = ahead, None
+            try:
+                case = ready.result()
+                if following is not None and not options.align:  # aligning tells of its own progress
+                    ahead = read(following)
+                result = worker.run(job, case)
+            except Cancelled:
+                raise
+            except Exception as error:  # one bad case must not cost the night's other cases
+                result = error
+            yield job, result
+            if following is not None and ahead is None:
+                ahead = read(following)
 
 
 def _failure(case: str, error: Exception, events: Events) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from emim.volumes.io import read_header, read_image
 
 # Fewer different values than any MRI has, whatever its number of bits.
 FEW_VALUES = 8
+READERS = 2  # files read at a time; each holds its voxels
 
 
 def match_inputs(
@@ -82,7 +84,6 @@ def check_files(images: Mapping[str, str], reference: str, will_align: bool = Fa
         EmimError: naming the file.
     """
     grid = read_header(images[reference]).grid
-    seen: dict[bytes, str] = {}
     for modality, path in images.items():
         if not will_align and not overlap(grid, read_header(path).grid):
             raise EmimError(
@@ -90,15 +91,17 @@ def check_files(images: Mapping[str, str], reference: str, will_align: bool = Fa
                 path,
                 "The files belong to different patients or coordinate systems; register them first.",
             )
-        voxels = _voxels_of_image(path)
-        digest = hashlib.blake2b(voxels, digest_size=16).digest()
-        if digest in seen:
-            raise EmimError(
-                f"{modality} is a copy of {seen[digest]}: every voxel is the same.",
-                path,
-                "Give each modality its own image; leave out one that is missing.",
-            )
-        seen[digest] = modality
+    seen: dict[bytes, str] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        digests = pool.map(_digest_of_image, images.values())
+        for (modality, path), digest in zip(images.items(), digests, strict=True):
+            if digest in seen:
+                raise EmimError(
+                    f"{modality} is a copy of {seen[digest]}: every voxel is the same.",
+                    path,
+                    "Give each modality its own image; leave out one that is missing.",
+                )
+            seen[digest] = modality
 
 
 def describe_grids(images: Mapping[str, str], reference: str) -> str | None:
@@ -127,8 +130,8 @@ def overlap(first: Grid, second: Grid) -> bool:
     return True
 
 
-def _voxels_of_image(path: str) -> np.ndarray:
-    """The voxels of a file that is an image, not a label map."""
+def _digest_of_image(path: str) -> bytes:
+    """What tells the voxels of an image from all others; the file must not be a label map."""
     import SimpleITK as sitk
 
     voxels = sitk.GetArrayFromImage(read_image(path))
@@ -136,14 +139,14 @@ def _voxels_of_image(path: str) -> np.ndarray:
     for part in (voxels.ravel()[: 2 * FEW_VALUES], voxels.ravel()[:: max(1, voxels.size // 10_000)], voxels):
         values = np.unique(part)
         if len(values) >= FEW_VALUES:
-            return voxels
-    if (values == np.rint(values)).all():
+            break
+    if len(values) < FEW_VALUES and (values == np.rint(values)).all():
         raise EmimError(
             f"The file holds only {len(values)} different whole numbers, as a label map does.",
             path,
             "Give the image itself, not a segmentation or mask of it.",
         )
-    return voxels
+    return hashlib.sha1(voxels, usedforsecurity=False).digest()
 
 
 def _refuse_same_file(images: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ from emim.cohort.case import Cohort
 from emim.errors import EmimError
 from emim.events import Events
 from emim.inference.batch import segment_cohort
-from emim.inference.inputs import check_files
+from emim.inference.job import Options, plan
 from emim.inference.outputs import check_writable
 from emim.inference.quality import QUALITIES
-from emim.inference.worker import Options, Worker, plan
+from emim.inference.reading import read_case
+from emim.inference.worker import Worker
 from emim.package.bundle import Package, read_package
 
 if TYPE_CHECKING:
@@ -88,8 +90,10 @@ def segment(
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
         check_writable(job.outputs.all(), job.images.values(), overwrite)
-        check_files(job.images, job.reference, align)
-        return Worker(package, device, options, events).run(job)
+        with ThreadPoolExecutor(1) as reader:
+            ready = reader.submit(read_case, job, package.card, options, events)
+            worker = Worker(package, device, options, events)  # torch is imported meanwhile
+            return worker.run(job, ready.result())
     left_out = {row.id: "; ".join(row.problems) for row in getattr(cohort, "rows", ()) if not row.usable}
     cases = getattr(cohort, "cohort", cohort).cases
     folder = Path(output).absolute()

@@ -2,27 +2,27 @@
 
 Arrays are (Z, Y, X) with the axes of LPS and are shown in the radiological convention
 (:mod:`emim.report.views`): the patient's left is on the picture's right.
+
+Drawn by Pillow, not matplotlib: a segmentation must not wait for the import of a plotting library.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from PIL import Image, ImageDraw, ImageFont
 
 from emim.report.views import EDGES, PLANES, cut, largest_slices, pixel_size, window
 from emim.run import write_atomically
 
-_BACKGROUND, _TEXT, _DIM = "#000000", "#e8ebef", "#b0b8c1"
-_WIDTH, _MARGIN, _GAP = 12.0, 0.12, 0.14  # inches
-_MAX_HEIGHT = 6.0
-_DPI = 120
+_TEXT, _DIM = "#e8ebef", "#b0b8c1"
+_WIDTH, _MARGIN, _GAP, _ROW = 1440, 14, 17, 40  # pixels
+_MAX_HEIGHT = 720
+_FINE = 2  # slices are drawn this much larger, for smooth edges
 
 Colors = Mapping[int, tuple[int, int, int]]
 
@@ -95,53 +95,72 @@ def slices_png(
     sizes = {p: (c.shape[1] * pixels[p][1], c.shape[0] * pixels[p][0]) for p, c in cuts.items()}  # mm
     room = _WIDTH - 2 * _MARGIN - (len(PLANES) - 1) * _GAP
     scale = min(room / sum(w for w, _ in sizes.values()), _MAX_HEIGHT / max(h for _, h in sizes.values()))
-    picture_height = scale * max(h for _, h in sizes.values())
-    rows = _legend_rows(legend)
-    legend_height = 0.34 * len(rows) + (0.1 if rows else 0)
-    height = picture_height + 2 * _MARGIN + legend_height
+    shapes = {p: (max(1, round(scale * w)), max(1, round(scale * h))) for p, (w, h) in sizes.items()}
+    tallest = max(h for _, h in shapes.values())
+    font = _font(18)
+    rows = _legend_rows(legend, font)
+    legend_height = _ROW * len(rows) + (12 if rows else 0)
 
-    figure = Figure(figsize=(_WIDTH, height), facecolor=_BACKGROUND)
-    used = scale * sum(w for w, _ in sizes.values()) + (len(PLANES) - 1) * _GAP
-    left = (_WIDTH - used) / 2
+    picture = Image.new("RGB", (_WIDTH, tallest + 2 * _MARGIN + legend_height))
+    left = (_WIDTH - sum(w for w, _ in shapes.values()) - (len(PLANES) - 1) * _GAP) // 2
     for plane in PLANES:
-        w, h = (scale * s for s in sizes[plane])
-        bottom = legend_height + _MARGIN + (picture_height - h) / 2
-        axes = figure.add_axes([left / _WIDTH, bottom / height, w / _WIDTH, h / height])
+        width, height = shapes[plane]
         shown = None if label is None else cut(label, plane, indices[plane])
-        _draw(axes, cuts[plane], (low, high), shown, colors)
-        _letter(axes, EDGES[plane])
-        left += w + _GAP
-    _draw_legend(figure, rows, height)
+        slice_ = _draw(cuts[plane], (low, high), shown, colors, (_FINE * width, _FINE * height)).reduce(_FINE)
+        _letter(slice_, EDGES[plane])
+        picture.paste(slice_, (left, _MARGIN + (tallest - height) // 2))
+        left += width + _GAP
+    _draw_legend(ImageDraw.Draw(picture), rows, tallest + 2 * _MARGIN, font)
     out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a name in a script the font does not have
-        figure.savefig(out, format="png", dpi=_DPI, facecolor=_BACKGROUND, metadata={"Software": None})
+    picture.save(out, format="png", compress_level=3)
     return out.getvalue()
 
 
-def _draw(axes, image: np.ndarray, limits: tuple[float, float], label: np.ndarray | None, colors: Colors):
-    rows, columns = image.shape
-    axes.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="bilinear")
+def _draw(
+    image: np.ndarray,
+    limits: tuple[float, float],
+    label: np.ndarray | None,
+    colors: Colors,
+    size: tuple[int, int],
+) -> Image.Image:
+    """The slice ``image`` in grey with its structures filled and outlined, ``size`` (w, h) in pixels."""
+    low, high = limits
+    gray = np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
+    gray = Image.fromarray(np.rint(gray).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    pixels = np.repeat(np.asarray(gray)[..., None], 3, axis=2)
     for value, color in colors.items():
         if label is None or not (label == value).any():
             continue
-        # A frame of background closes outlines at the edge of the picture.
-        inside = np.pad(label == value, 1).astype(float)
-        x, y = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
-        rgb = tuple(c / 255 for c in color)
-        axes.contourf(x, y, inside, levels=[0.5, 2], colors=[rgb], alpha=0.3, antialiased=True)
-        axes.contour(x, y, inside, levels=[0.5], colors=[rgb], linewidths=1.5)
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_axis_off()
+        mask = Image.fromarray(np.where(label == value, np.uint8(255), np.uint8(0)))
+        inside = np.asarray(mask.resize(size, Image.Resampling.BILINEAR)) > 127
+        pixels[inside] = np.rint(0.7 * pixels[inside] + 0.3 * np.array(color)).astype(np.uint8)
+        pixels[inside & ~_eroded(inside, 3)] = color
+    return Image.fromarray(pixels)
 
 
-def _letter(axes, edges: str) -> None:
-    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"),
-              (0.5, 0.985, "center", "top"), (0.5, 0.015, "center", "bottom"))  # fmt: skip
-    for letter, (x, y, horizontal, vertical) in zip(edges, places, strict=True):
-        text = axes.text(x, y, letter, transform=axes.transAxes, ha=horizontal, va=vertical)
-        text.set(color=_DIM, fontsize=10, path_effects=[withStroke(linewidth=2.5, foreground="black")])
+def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
+    """``mask`` without its outermost ``by`` pixels; what is beyond the picture counts as outside."""
+    inner = np.pad(mask, by)
+    for axis in (0, 1):
+        inner = np.logical_and.reduce([np.roll(inner, shift, axis) for shift in range(-by, by + 1)])
+    return inner[by:-by, by:-by]
+
+
+def _letter(slice_: Image.Image, edges: str) -> None:
+    """The patient's directions at the left, right, upper and lower edge."""
+    width, height = slice_.size
+    places = ((6, height // 2, "lm"), (width - 6, height // 2, "rm"), (width // 2, 5, "ma"),
+              (width // 2, height - 5, "md"))  # fmt: skip
+    draw = ImageDraw.Draw(slice_)
+    for letter, (x, y, anchor) in zip(edges, places, strict=True):
+        draw.text((x, y), letter, _DIM, _font(17), anchor, stroke_width=2, stroke_fill="black")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, which knows more scripts than Pillow's own."""
+    found = find_spec("matplotlib")
+    file = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if found else None
+    return ImageFont.truetype(str(file), size) if file and file.is_file() else ImageFont.load_default(size)
 
 
 def _amount(value: int, label: np.ndarray, volumes: Mapping[int, float] | None) -> str:
@@ -150,32 +169,29 @@ def _amount(value: int, label: np.ndarray, volumes: Mapping[int, float] | None) 
     return "" if (label == value).any() else "  (none)"
 
 
-def _legend_rows(legend: Sequence[tuple[str, tuple[int, int, int]]]) -> list[list]:
-    """Entries with the inches each takes, broken into rows that fit the picture's width."""
+def _legend_rows(
+    legend: Sequence[tuple[str, tuple[int, int, int]]], font: ImageFont.FreeTypeFont
+) -> list[list]:
+    """Entries with the pixels each takes, broken into rows that fit the picture's width."""
     rows: list[list] = []
     used = _WIDTH
     for text, color in legend:
-        width = 0.62 + 0.105 * len(text)
+        width = round(font.getlength(text)) + 74
         if used + width > _WIDTH - 2 * _MARGIN:
             rows.append([])
-            used = 0.0
+            used = 0
         rows[-1].append((text, color, width))
         used += width
     return rows
 
 
-def _draw_legend(figure: Figure, rows: list[list], height: float) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, rows: list[list], top: int, font: ImageFont.FreeTypeFont) -> None:
     for r, row in enumerate(rows):
-        y = (0.34 * (len(rows) - r) - 0.1) / height
-        x = (_WIDTH - sum(width for *_, width in row)) / 2
+        y = top + _ROW * r + _ROW // 2 - 8
+        x = (_WIDTH - sum(width for *_, width in row)) // 2
         for text, color, width in row:
-            swatch = matplotlib.patches.Rectangle(
-                (x / _WIDTH, y - 0.08 / height), 0.2 / _WIDTH, 0.16 / height,
-                facecolor=tuple(c / 255 for c in color), edgecolor="none", transform=figure.transFigure,
-            )  # fmt: skip
-            figure.add_artist(swatch)
-            # A dollar sign in a name is no formula.
-            figure.text((x + 0.3) / _WIDTH, y, text, color=_TEXT, fontsize=11, va="center", parse_math=False)
+            draw.rectangle((x, y - 10, x + 23, y + 9), fill=tuple(color))
+            draw.text((x + 36, y), text, _TEXT, font, "lm")
             x += width
 
 
