@@ -10,7 +10,7 @@ import numpy as np
 from emim.config import Structure
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
-from emim.volumes.resample import resample_volume
+from emim.volumes.resample import needed_part, resample_volume
 
 THRESHOLD = 0.5
 
@@ -43,23 +43,31 @@ def label_on_grid(
 
     Overlapping structures: probability of at least 0.5, and every voxel of a structure nested within
     (its label values are a part of the other's). Exclusive ones: the most probable class.
-    One channel is resampled at a time, to spare memory on large references.
+    One channel is resampled at a time, and only where ``source`` lies, to spare memory and time on large
+    references.
 
     Args:
         save: called with each structure and its probabilities (Z, Y, X) on ``target``.
     """
 
+    box, part = needed_part(target, source, margin=(1, 1, 1))
+
     def on_target(channel: int, outside: float) -> np.ndarray:
-        return resample_volume(probabilities[channel], source, target, outside)
+        return resample_volume(probabilities[channel], source, part, outside)
+
+    def whole(array: np.ndarray) -> np.ndarray:
+        out = np.zeros((*array.shape[:-3], *target.shape), array.dtype)
+        out[(..., *box)] = array
+        return out
 
     kind = np.uint8 if max(s.output for s in card.structures) <= 255 else np.int16
-    label = np.zeros(target.shape, kind)
+    label = np.zeros(part.shape, kind)
     masks: list[np.ndarray] = []
     best = None if card.overlapping else on_target(0, 1.0)
     for i, structure in enumerate(card.structures):
         channel = on_target(i if card.overlapping else i + 1, 0.0)
         if save is not None:
-            save(structure, channel)
+            save(structure, whole(channel))
         if best is None:
             masks.append(channel >= THRESHOLD)
         else:
@@ -70,13 +78,13 @@ def label_on_grid(
         for structure, mask in zip(card.structures, masks, strict=True):
             label[mask] = structure.output
         layers = np.stack([m * kind(s.output) for s, m in zip(card.structures, masks, strict=True)])
-    else:
-        layers = label[None]
     voxel_ml = float(np.prod(target.spacing)) / 1000
     counts = {}
     for i, structure in enumerate(card.structures):
-        whole = layers[i] if card.overlapping else label
-        counts[structure.name] = int(np.count_nonzero(whole == structure.output))
+        layer = layers[i] if card.overlapping else label
+        counts[structure.name] = int(np.count_nonzero(layer == structure.output))
+    label = whole(label)
+    layers = whole(layers) if card.overlapping else label[None]
     return Labelling(label, layers, {name: n * voxel_ml for name, n in counts.items()})
 
 

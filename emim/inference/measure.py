@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from emim.volumes.io import read_image
 from emim.volumes.resample import resample_volume
 
 PAIRS = 4_000_000  # distances held at a time
-READERS = 2  # images read at a time
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,9 @@ def measure(
     """
     masks = dict(_cropped(structures, result, grid))
     means: dict[str, dict[str, float | None]] = {s.name: dict.fromkeys(modalities) for s in structures}
-    measured = [m for m in modalities if m in images] if masks else []
-    with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda m: _means(images[m], moves.get(m), masks), measured)
-        for modality, of_structures in zip(measured, found, strict=True):
-            for name, mean in of_structures.items():
+    for modality in modalities if masks else ():
+        if modality in images:
+            for name, mean in _means(images[modality], moves.get(modality), masks).items():
                 means[name][modality] = mean
     return [
         Measurement(
@@ -125,7 +121,7 @@ def _means(
     import SimpleITK as sitk
 
     image = read_image(path)
-    array, source = sitk.GetArrayFromImage(image), Grid.of(image)
+    array, source = sitk.GetArrayViewFromImage(image), Grid.of(image)
     if motion is not None:
         source = source.moved(motion)
     means: dict[str, float | None] = {}

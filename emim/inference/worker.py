@@ -18,6 +18,7 @@ from emim.inference.outputs import Outputs, write_atomically
 from emim.inference.reading import Ready
 from emim.inference.seg_nrrd import write_seg_nrrd
 from emim.inference.table import measurements_csv
+from emim.machine.heap import give_back_memory
 from emim.package.bundle import Package
 from emim.volumes.grid import Grid
 
@@ -51,12 +52,14 @@ class Worker:
             self.events.status(ready.grids)
         if ready.warning:
             self.events.warning(*ready.warning)
+        give_back_memory()
         probabilities = predict_case(
             self.network, ready.prepared, card, self.device, options.overlap, options.mirror,
             self.events, options.should_stop, job.text,
         )  # fmt: skip
         grid = ready.prepared.grid
         ready.prepared = None  # its memory is needed for the result
+        give_back_memory()
         reference = job.images[job.reference]
         target = read_header(reference).grid
 
@@ -69,6 +72,7 @@ class Worker:
         moves = {m: a.matrix_lps for m, a in ready.alignments.items()}
         measured = measure(card.structures, result, target, card.modalities, job.images, moves)
         self._write(job.outputs, result, measured, reference, target)
+        give_back_memory()
         overlay = self._write_overlay(job.outputs.overlay, result, reference)
         return {
             "case": job.case,

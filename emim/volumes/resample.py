@@ -47,7 +47,7 @@ def resample_volume(array: np.ndarray, source: Grid, target: Grid, outside: floa
 
     factors = np.abs(index_map(source, target)[0]).max(axis=1)  # source voxels per target step
     sigmas = [math.sqrt(f**2 - 1) / FWHM_PER_SIGMA if f > SMOOTH_ABOVE else 0.0 for f in factors]
-    box, source = _needed_part(source, target, margin=[math.ceil(3 * s) + 2 for s in sigmas])
+    box, source = needed_part(source, target, margin=[math.ceil(3 * s) + 2 for s in sigmas])
     if 0 in source.size:
         return np.full(target.shape, outside, np.float32)
     array = array[box]
@@ -102,7 +102,7 @@ def copy_voxels(array: np.ndarray, source: Grid, target: Grid, outside: float) -
     return out
 
 
-def _needed_part(source: Grid, target: Grid, margin: Sequence[int]) -> tuple[tuple[slice, ...], Grid]:
+def needed_part(source: Grid, target: Grid, margin: Sequence[int]) -> tuple[tuple[slice, ...], Grid]:
     """The box (z, y, x) of ``source`` that ``target`` lies in, ``margin`` (i, j, k) voxels wider."""
     matrix, offset = index_map(source, target)
     corners = target.corners() @ matrix.T + offset
