@@ -1,8 +1,10 @@
-"""How much faster `emim segment` is than the same network applied as a MONAI user would apply it.
+"""How much faster `emim segment` is than the same network applied as a MONAI or nnU-Net user would apply it.
 
 Both sides are whole processes, from files to a file, alternating. Without arguments the case is a
 synthetic head at 1 mm in a field of 240 x 240 x 155 voxels with four modalities, and the model a small one
 trained on synthetic heads first; with --model and --case (a folder with one file per modality) it is yours.
+--network base times the default network instead, whose weights are then random: its labels mean nothing.
+nnU-Net takes part where it is installed (pip install nnunetv2).
 """
 
 from __future__ import annotations
@@ -12,15 +14,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from measure.machine import machine_line
 from measure.pairs import alternate, ratio
 
 from emim.cohort.patterns import match_modality
-from emim.package.bundle import read_package
+from emim.config import FinetuneConfig, PreprocessConfig, Structure, with_preset
+from emim.networks.build import build_segmenter
+from emim.package.bundle import read_package, write_package
+from emim.package.model import ModelCard
 
 FIELD = (240, 240, 155)
 
@@ -31,39 +38,56 @@ def main() -> None:
     p.add_argument("--case", help="folder with one image per modality of the model")
     p.add_argument("--pairs", type=int, default=5)
     p.add_argument("--quality", default="balanced", choices=("fast", "balanced", "best"))
+    p.add_argument("--against", default="monai", choices=("monai", "nnunet"))
+    p.add_argument("--tiles", type=int, default=1, help="tiles at once on MONAI's side (sw_batch_size)")
+    p.add_argument("--network", choices=("base", "large"), help="time this preset with random weights")
     o = p.parse_args()
+    if o.against == "nnunet" and not find_spec("nnunetv2"):
+        raise SystemExit("nnU-Net is not installed: pip install nnunetv2")
     with tempfile.TemporaryDirectory(prefix="emim-speed-") as folder:
         work = Path(folder)
-        model = Path(o.model) if o.model else train(work)
+        if o.network:
+            model = random_model(work, o.network)
+        elif o.model:
+            model = Path(o.model)
+        else:
+            model = train(work)
         model = model / "model" if (model / "model").is_dir() else model
         card = read_package(model).card
         files = images(Path(o.case) if o.case else head(work), card)
         inputs = [f"{m}={f}" for m, f in files.items()]
         mine, other = str(work / "ours.nii.gz"), str(work / "theirs.nii.gz")
-        flags = [a for i in inputs for a in ("--input", i)]
-        ours = [
-            sys.executable,
-            "-m",
-            "emim",
-            "segment",
-            "--model",
-            str(model),
-            "--output",
-            mine,
-            "--overwrite",
-        ]
-        ours += ["--quality", o.quality, "--device", "cpu", *flags]
-        script = str(Path(__file__).with_name("measure") / "segment_monai.py")
-        theirs = [sys.executable, script, str(model), other, "0.5", *inputs]
+        ours = [sys.executable, "-m", "emim", "segment", "--model", str(model), "--output", mine]
+        ours += ["--overwrite", "--quality", o.quality, "--device", "cpu"]
+        ours += [a for i in inputs for a in ("--input", i)]
+        theirs = [sys.executable, "-m", f"measure.segment_{o.against}", str(model), other, "0.5"]
+        theirs += [str(o.tiles)] * (o.against == "monai") + inputs
         print(machine_line())
-        a, b = alternate(ours, theirs, o.pairs)
+        a, b = alternate(ours, theirs, o.pairs, cwd=Path(__file__).parent)
         middle, low, high = ratio(a, b)
-        print(f"network: {card.network}, tile {card.crop}, spacing {card.preprocess.spacing}")
+        print(f"network: {card.network.essence}, tile {card.crop}, spacing {card.preprocess.spacing}")
         print(f"emim segment --quality {o.quality}: median {a.median_seconds:.1f} s, {gib(a.median_memory)}")
-        print(f"MONAI user:  median {b.median_seconds:.1f} s, {gib(b.median_memory)}")
+        print(f"{o.against}:  median {b.median_seconds:.1f} s, {gib(b.median_memory)}")
         print(f"faster by {middle:.1f} times ({low:.1f} to {high:.1f}) over {o.pairs} pairs")
         print(f"memory: {a.median_memory / b.median_memory:.2f} of theirs")
         print(f"equal labels inside the body: {100 * agreement(mine, other, files):.3f} %")
+
+
+def random_model(work: Path, preset: str) -> Path:
+    """A package of a preset's network with fresh weights: its time is that of a trained one."""
+    plan = with_preset(FinetuneConfig(), preset)
+    card = ModelCard(
+        name=preset,
+        modalities=("T1", "T1ce", "T2", "FLAIR"),
+        structures=tuple(Structure(n, (i,), i, (255, 0, 0)) for i, n in enumerate(("A", "B", "C"), 1)),
+        overlapping=False,
+        preprocess=PreprocessConfig(spacing=(1, 1, 1)),
+        network=plan.network,
+        crop=plan.train.crop,
+    )
+    torch.manual_seed(0)
+    state = build_segmenter(len(card.modalities), card.outputs, card.network).state_dict()
+    return write_package(work / "model", card, state)
 
 
 def train(work: Path) -> Path:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -27,26 +28,29 @@ class Measured:
         return statistics.median(self.memory)
 
 
-def alternate(ours: Sequence[str], theirs: Sequence[str], pairs: int) -> tuple[Measured, Measured]:
-    """Run both commands ``pairs`` times, changing which comes first."""
+def alternate(
+    ours: Sequence[str], theirs: Sequence[str], pairs: int, cwd: Path | None = None
+) -> tuple[Measured, Measured]:
+    """Run both commands ``pairs`` times in the folder ``cwd``, changing which comes first."""
     measured = Measured(), Measured()
     for pair in range(pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
-            seconds, memory = run((ours, theirs)[which])
+            seconds, memory = run((ours, theirs)[which], cwd)
             measured[which].seconds.append(seconds)
             measured[which].memory.append(memory)
             print(f"pair {pair + 1} {'ours' if which == 0 else 'theirs'}: {seconds:.1f} s", file=sys.stderr)
     return measured
 
 
-def run(command: Sequence[str]) -> tuple[float, int]:
+def run(command: Sequence[str], cwd: Path | None = None) -> tuple[float, int]:
     """Wall time and peak resident memory of a process.
 
     Raises:
         RuntimeError: with what the command printed, when it fails.
     """
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    out, err = subprocess.PIPE, subprocess.STDOUT
+    process = subprocess.Popen(command, stdout=out, stderr=err, text=True, cwd=cwd)
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start

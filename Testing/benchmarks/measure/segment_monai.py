@@ -25,7 +25,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-from emim.networks.segmenter import Segmenter
+from emim.networks.build import build_segmenter
 from emim.package.bundle import read_package
 
 
@@ -40,7 +40,7 @@ def z_score(image, clip: float):
     return image
 
 
-def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None:
+def main(model: str, output: str, overlap: float, batch: int, files: dict[str, str]) -> None:
     package = read_package(model)
     card = package.card
     keys = list(card.modalities)
@@ -55,13 +55,13 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
         ]
     )
     data = load(files)
-    network = Segmenter(len(keys), card.outputs, card.network)
+    network = build_segmenter(len(keys), card.outputs, card.network)
     network.load_state_dict(package.load_state())
     network.eval()
     # MONAI's arrays are (X, Y, Z); the network was trained on (Z, Y, X).
     image = data["image"].permute(0, 3, 2, 1)[None].as_tensor()
     with torch.no_grad():
-        logits = sliding_window_inference(image, card.crop, 1, network, overlap, mode="gaussian")
+        logits = sliding_window_inference(image, card.crop, batch, network, overlap, mode="gaussian")
     data["pred"] = data["image"].clone()
     data["pred"].set_array(
         (logits[0].sigmoid() if card.overlapping else logits[0].softmax(0)).permute(0, 3, 2, 1)
@@ -79,4 +79,5 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), dict(a.split("=", 1) for a in sys.argv[4:]))
+    files = dict(a.split("=", 1) for a in sys.argv[5:])
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), files)
