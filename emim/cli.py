@@ -22,6 +22,14 @@ from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
 from emim.inference.quality import QUALITIES
+from emim.machine.distributed import (
+    joined,
+    known_everywhere,
+    launched_rank,
+    launched_size,
+    on_first_rank,
+    size,
+)
 from emim.stopping import EXIT_CANCELLED
 
 EXIT_FAILURE, EXIT_BAD_INPUT = 1, 2
@@ -34,15 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():  # the training loop has its own way
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    events = to_terminal(options.json)
+    first = launched_rank() == 0
+    events = to_terminal(options.json) if first else Events(json_lines=True)  # which says nothing
     try:
         if options.stop_with_stdin:
             stopping.stop_at_end_of_input()
         if options.stop_with_process is not None:
             stopping.stop_with_process(options.stop_with_process)
-        return options.run(options, events) or 0
+        if launched_size() > 1 and not options.on_ranks:
+            raise EmimError(f"emim {options.command} is one process.", hint="Start it without torchrun.")
+        with joined():
+            return options.run(options, events) or 0
     except EmimError as error:
         events.error(error.what, error.where, error.hint)
+        if not first and not known_everywhere(error):
+            print(f"error of rank {launched_rank()}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (Cancelled, KeyboardInterrupt) as stop:
         exec("")  # makes Python forget an interrupt within exec(), as in imports, for which it would exit -2
@@ -152,7 +166,8 @@ def _select(found: Any, options: argparse.Namespace) -> Any:
 
 
 def _add_segment(commands: Any) -> None:
-    p = add_command(commands, "segment", _segment, "segment a case, or every case of a cohort, with a model")
+    text = "segment a case, or every case of a cohort, with a model"
+    p = add_command(commands, "segment", _segment, text, on_ranks=True)
     p.add_argument("--model", required=True, metavar="MODEL", help="model package, or a fine-tuning run")
     p.add_argument(
         "--input", action="append", default=[], metavar="MODALITY=FILE", help="once for each modality"
@@ -187,6 +202,8 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
 
     if bool(options.input) == bool(options.cohort):
         raise EmimError("What is to be segmented?", hint="Give --input MODALITY=FILE …, or --cohort.")
+    if options.input and size() > 1:
+        raise EmimError("One case is segmented by one process.", hint="Start it without torchrun.")
     shared = {
         "device": options.device,
         "quality": options.quality,
@@ -199,7 +216,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         "overwrite": options.overwrite,
     }
     if options.cohort:
-        found = _select(open_cohort(options, events), options)
+        found = on_first_rank(lambda: _select(open_cohort(options, events), options))
         results = segment(
             options.model, None, options.output, cohort=found, extension=options.extension, **shared
         )

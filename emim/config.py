@@ -108,6 +108,9 @@ class RegulariserConfig:
         levels: pyramid levels it acts on, finest = 0; None: all but the finest.
         width: output width of the projector (barlow and vicreg).
         cells: features are pooled to a grid of this many cells a side.
+        view: barlow and vicreg: how much of the original view is encoded beside the masked one: whole, or
+            half, whose cells are compared with the same cells of the masked view at half the cost. Where
+            features depend on the place in the crop (vit, swin) it is always whole.
     """
 
     name: str = "barlow"
@@ -116,6 +119,7 @@ class RegulariserConfig:
     levels: tuple[int, ...] | None = None
     width: int = 512
     cells: int = 4
+    view: str = "half"
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,9 @@ class TrainConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch: samples per step.
+        batch: samples per step, over all ranks of a distributed run together.
+        micro_batch: the most samples a rank computes at once, gradients being accumulated; None: its whole
+            share of the batch, or as much of it as a GPU's memory holds.
         crop: side of the cubic crop in voxels.
         learning_rate, weight_decay, warmup, grad_clip: AdamW with linear warm-up (share of all
             steps) and cosine decay; the gradient's norm is clipped.
@@ -141,6 +147,7 @@ class TrainConfig:
 
     steps: int = 20_000
     batch: int = 2
+    micro_batch: int | None = None
     crop: int = 96
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
@@ -252,14 +259,14 @@ class FinetuneConfig:
 # Sized by what the machine can do in an evening: a CPU, one small GPU, one large GPU.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
-        "network": {"filters": 12, "blocks": (1, 2, 2, 2)},
+        "network": {"filters": 12, "blocks": (1, 2, 2, 2), "patch": 8, "width": 192, "depth": 6, "heads": 3},
         "mask": {"unit": 8},
         "train": {"crop": 48, "steps": 1500, "learning_rate": 2e-3},
         "transferred_rate": 1.0,  # a few hundred steps are too short for a tenth of the rate
     },
     "base": {"network": {"filters": 32, "blocks": (1, 2, 2, 4, 4)}, "train": {"crop": 96}},
     "large": {
-        "network": {"filters": 48, "blocks": (1, 3, 4, 6, 6)},
+        "network": {"filters": 48, "blocks": (1, 3, 4, 6, 6), "width": 768, "heads": 12},
         "train": {"crop": 128, "steps": 100_000},
     },
 }

@@ -31,6 +31,7 @@ from emim import __version__, stopping
 from emim.config import CONFIG_VERSION, from_dict, to_dict
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_json
+from emim.machine.distributed import launched_rank
 from emim.run_state import COMMANDS
 
 
@@ -68,6 +69,9 @@ CONTENT = (
 class RunFolder:
     """A run folder that this process holds; nobody else can train in it meanwhile.
 
+    In a distributed run the first rank holds it. For the others it is but a name: they neither read nor write
+    there, and need not be able to.
+
     Args:
         path: the folder.
         command: "pretrain" or "finetune".
@@ -94,6 +98,12 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.command = command
         self.events = events
+        self.leads = launched_rank() == 0
+        self.config = config
+        if self.leads:
+            self._open(config, resume, overwrite)
+
+    def _open(self, config: Any, resume: bool, overwrite: bool) -> None:
         if resume and not self.config_file.is_file():
             raise EmimError("There is no run to resume.", self.path, "Start it without --resume.")
         if not resume:
@@ -105,13 +115,13 @@ class RunFolder:
         for folder in (self.checkpoints, self.report):
             folder.mkdir(exist_ok=True)
         if resume:
-            self.config = read_config(self.path, command, type(config))
+            self.config = read_config(self.path, self.command, type(config))
             self.cancel_file.unlink(missing_ok=True)
         else:
             self.save_config(config)
         process = {"pid": os.getpid(), "host": platform.node()}  # whom to end, where cancelling fails
         write_json(self.path / "environment.json", {**environment(), **process})
-        events.record_to(self.path / "events.jsonl")
+        self.events.record_to(self.path / "events.jsonl")
 
     @property
     def config_file(self) -> Path:
@@ -139,12 +149,14 @@ class RunFolder:
 
     def save_config(self, config: Any) -> None:
         self.config = config
+        if not self.leads:
+            return
         data = {"version": CONFIG_VERSION, "command": self.command, **to_dict(config)}
         write_json(self.config_file, data)
 
     def cancel_requested(self) -> bool:
         """Whether a signal, the end of standard input, or a cancel file asks the run to stop."""
-        return stopping.requested() or self.cancel_file.exists()
+        return stopping.requested() or (self.leads and self.cancel_file.exists())
 
     def stop_if_asked(self) -> None:
         """Raise :class:`Cancelled` when :meth:`cancel_requested`."""
@@ -153,6 +165,8 @@ class RunFolder:
 
     def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
         """Write ``checkpoints/name`` so that a crash leaves either the old or the new one."""
+        if not self.leads:
+            return
         import torch
 
         part = self.checkpoints / (name + ".part")
@@ -168,7 +182,8 @@ class RunFolder:
         return load_tensors(path) if path.exists() else None
 
     def close(self) -> None:
-        self._lock.release()
+        if self.leads:
+            self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from emim.machine.distributed import launched_size
+
 EXIT_CANCELLED = 3
 GRACE = 2.0  # seconds until a process that does not stop, being deep in foreign code, is ended
 SAVING = 10.0  # the same after training, which still writes its report
@@ -51,7 +53,11 @@ def requested() -> bool:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM only make :func:`requested` true; a second one acts as usual."""
+    """Within, SIGINT and SIGTERM only make :func:`requested` true; a second one acts as usual.
+
+    Not so under torchrun, which passes on signals that a terminal or a cluster sends to each process anyway:
+    there further ones are ignored, and torchrun ends what takes longer than 30 s.
+    """
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield
         return
@@ -59,7 +65,7 @@ def deferred() -> Iterator[None]:
 
     def ask(number, frame):
         _requested.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[number] if launched_size() == 1 else signal.SIG_IGN)
 
     _deferring.set()
     for s in before:
@@ -68,7 +74,8 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         for s, handler in before.items():
-            signal.signal(s, handler)
+            if signal.getsignal(s) is not signal.SIG_IGN:
+                signal.signal(s, handler)
         _deferring.clear()
         _requested.clear()
 

@@ -287,6 +287,7 @@ def test_a_missing_modality_is_the_token_not_zero(tmp_path, scans):
 def test_mirroring_averages_all_mirrored_answers(scans):
     """A network that answers by position along z: its mirrored mean is the same everywhere."""
     from emim.inference.predict import predict_case
+    from emim.inference.quality import Effort
     from emim.volumes.preprocess import PreparedCase
 
     class Ramp(torch.nn.Module):
@@ -299,7 +300,7 @@ def test_mirroring_averages_all_mirrored_answers(scans):
         image, np.ones(2, bool), image[0] == 0, None, read_header(scans["FLAIR"]).grid, ""
     )
     plain = predict_case(Ramp(), prepared, CARD, torch.device("cpu"))
-    mirrored = predict_case(Ramp(), prepared, CARD, torch.device("cpu"), mirror=True)
+    mirrored = predict_case(Ramp(), prepared, CARD, torch.device("cpu"), Effort(mirror=True))
     assert plain.std() > 0.3
     assert mirrored == pytest.approx(0.5, abs=1e-6)
 
@@ -354,8 +355,8 @@ def test_quality_says_how_much_work_and_explicit_options_win(model, scans, tmp_p
                 events=events, **options)  # fmt: skip
         return events.tiles
 
-    assert tiles(quality="fast", overlap=0.9) > tiles() == tiles(quality="best", mirror=False)
-    assert tiles(quality="fast") <= tiles() and set(mirrored) == {False}
+    assert tiles(overlap=0.9) > tiles() == tiles(quality="best", mirror=False)
+    assert tiles(quality="fast") < tiles() and set(mirrored) == {False}
     mirrored.clear()
     tiles(quality="best")
     assert set(mirrored) == {True}

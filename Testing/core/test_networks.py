@@ -12,7 +12,8 @@ from monai.networks.nets.segresnet_ds import SegResNetDS
 from emim.config import NetworkConfig
 from emim.errors import EmimError
 from emim.networks.build import build_segmenter
-from emim.networks.residual_unet import ResidualUNet
+from emim.networks.convolution import Convolution
+from emim.networks.residual_unet import InstanceNorm, ResidualUNet
 
 
 @pytest.mark.parametrize("blocks", [(1, 1), (1, 2, 2, 2), (1, 2, 2, 4, 4)])
@@ -24,12 +25,67 @@ def test_the_residual_unet_is_monais(blocks):
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(2, 2, 32, 32, 32)
+    ours, theirs = ours.double(), theirs.double()
+    x = torch.randn(2, 2, 32, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x))
     ours(x).square().sum().backward()
     theirs(x).square().sum().backward()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-2, msg=name)
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-7, atol=1e-4, msg=name)
+
+
+SHAPES = [
+    (2, 3, 16, 16, 16),
+    (1, 4, 5, 18, 33),
+    (3, 2, 20, 16, 17),
+    (1, 2, 1, 16, 16),
+    (1, 40, 9, 40, 40),
+    (2, 3, 4, 5, 6),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_fast_convolution_is_the_plain_one(shape):
+    torch.manual_seed(0)
+    fast, plain = Convolution(shape[1], 5), torch.nn.Conv3d(shape[1], 5, 3, padding=1, bias=False).double()
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(shape, requires_grad=True)
+    y = x.detach().double().requires_grad_()
+    a, b = fast(x), plain(y)
+    assert "OnCpu" in type(a.grad_fn).__name__
+    gradient = torch.randn_like(a)
+    a.backward(gradient)
+    b.backward(gradient.double())
+    for mine, other in ((a, b), (x.grad, y.grad), (fast.weight.grad, plain.weight.grad)):
+        torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-5 * float(other.detach().std()))
+
+
+def test_the_fast_gradient_takes_permuted_memory_and_frozen_weights():
+    torch.manual_seed(0)
+    layer, x = Convolution(3, 4), torch.randn(2, 3, 6, 16, 16)
+    layer(x).square().sum().backward()
+    expected, layer.weight.grad = layer.weight.grad, None
+    layer(x.to(memory_format=torch.channels_last_3d)).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=1e-4, atol=1e-3)
+    layer.requires_grad_(False)
+    x.requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad.any()
+
+
+def test_normalisation_is_instance_normalisation():
+    torch.manual_seed(0)
+    fast, plain = InstanceNorm(5), torch.nn.InstanceNorm3d(5, affine=True)
+    for parameter in fast.parameters():
+        torch.nn.init.normal_(parameter)
+    plain.load_state_dict(fast.state_dict())
+    x = (3 + 2 * torch.randn(2, 5, 7, 8, 9)).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    a, b = fast(x), plain(y)
+    a.pow(3).sum().backward()
+    b.pow(3).sum().backward()
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_an_unknown_backbone_is_refused():

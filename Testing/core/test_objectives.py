@@ -10,7 +10,7 @@ from emim.objectives.collapse_lines import collapse_lines
 from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, uniformity
 from emim.objectives.observations import cell_observations
 from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
-from emim.objectives.regulariser import Regulariser, uniformity_loss, vicreg_loss
+from emim.objectives.regulariser import Projector, Regulariser, uniformity_loss, vicreg_loss
 
 
 def barlow_by_hand(a, b):
@@ -29,10 +29,10 @@ def barlow_by_hand(a, b):
 def test_barlow_loss_matches_a_float64_reference():
     torch.manual_seed(0)
     a, b = torch.randn(40, 7), torch.randn(40, 7)
-    assert float(barlow_loss(a, b)) == pytest.approx(barlow_by_hand(a, b), rel=1e-6)
+    assert float(barlow_loss(a, b)) == pytest.approx(barlow_by_hand(a, b), rel=1e-5)
     same = float(barlow_loss(a, 3 * a + 1))
     off = np.corrcoef(a.double().numpy().T) ** 2
-    assert same == pytest.approx(0.0051 * (off.sum() - 7) / 7, rel=1e-5), "scale and shift do not matter"
+    assert same == pytest.approx(0.0051 * (off.sum() - 7) / 7, rel=1e-4), "scale and shift do not matter"
 
 
 def test_barlow_loss_of_too_little_is_zero_and_differentiable():
@@ -41,30 +41,34 @@ def test_barlow_loss_of_too_little_is_zero_and_differentiable():
     assert (a.grad == 0).all()
 
 
-def _rank(rank, file, queue):
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def test_weighted_losses_are_those_of_the_rows_picked_out():
     torch.manual_seed(0)
-    a, b = torch.randn(30, 4), torch.randn(30, 4)
-    rows = slice(0, 12) if rank == 0 else slice(12, 30)
-    queue.put(float(barlow_loss(a[rows], b[rows])))
-    dist.barrier()
-    dist.destroy_process_group()
+    rows, keep = torch.randn(2, 50, 6), torch.rand(50) > 0.4
+    projector = Projector(6, 5)
+    for loss in (barlow_loss, vicreg_loss, lambda a, b, w=None: uniformity_loss(a, w)):
+        results = []
+        for a, b, weight in (
+            (*rows[:, keep], torch.ones(int(keep.sum()))),
+            (*torch.where(keep[:, None], rows, 7 * rows), keep.float()),
+        ):
+            a.requires_grad_()
+            value = loss(projector(a, weight), projector(b, weight), weight)
+            results.append((value, torch.autograd.grad(value, a)[0]))
+        (picked, gradient), (weighed, weighted) = results
+        torch.testing.assert_close(weighed, picked, rtol=1e-5, atol=0)
+        torch.testing.assert_close(weighted[keep], gradient, rtol=1e-3, atol=1e-6)
+        assert not weighted[~keep].any()
 
 
-def test_barlow_loss_pools_the_observations_of_all_ranks(tmp_path):
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    workers = [context.Process(target=_rank, args=(r, tmp_path / "store", queue)) for r in range(2)]
-    for w in workers:
-        w.start()
-    values = [queue.get() for _ in workers]
-    for w in workers:
-        w.join()
+@pytest.mark.parametrize("name", ["barlow", "vicreg", "uniformity"])
+def test_empty_crops_have_no_penalty_and_no_gradient(name):
     torch.manual_seed(0)
-    whole = float(barlow_loss(torch.randn(30, 4), torch.randn(30, 4)))
-    assert values == pytest.approx([whole, whole], rel=1e-5)
+    regulariser = Regulariser(RegulariserConfig(name=name, width=8, cells=2), (3, 4))
+    features = [torch.randn(2, 3, 4, 4, 4), torch.randn(2, 4, 2, 2, 2, requires_grad=True)]
+    foreground = torch.zeros(2, 1, 8, 8, 8, dtype=torch.bool)
+    loss = regulariser(features, features if regulariser.compares_views else None, foreground)
+    loss.backward()
+    assert loss == 0 and features[1].grad is not None and not features[1].grad.any()
 
 
 def test_masked_loss_ignores_everything_else():
@@ -167,7 +171,11 @@ def test_observations_are_foreground_cells():
     features = torch.arange(8.0).view(1, 1, 2, 2, 2)
     foreground = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
     foreground[..., 2:] = True  # the right half
-    assert cell_observations(features, foreground, 2).flatten().tolist() == [1, 3, 5, 7]
+    rows, weight = cell_observations(features, foreground, 2)
+    assert rows.flatten().tolist() == list(range(8))
+    assert rows[weight > 0].flatten().tolist() == [1, 3, 5, 7]
+    rows, weight = cell_observations(features[..., :1], foreground[..., 2:], 2)
+    assert rows.flatten().tolist() == [0, 2, 4, 6] and weight.all(), "one cell along an axis of one voxel"
 
 
 @pytest.mark.parametrize("name", ["barlow", "vicreg", "uniformity"])
@@ -187,14 +195,14 @@ def test_regulariser_lowers_what_it_penalises(name):
         return regulariser(masked, other, foreground)
 
     before = loss().item()
-    rank = effective_rank(cell_observations(features.detach(), foreground, 2))
+    rank = effective_rank(cell_observations(features.detach(), foreground, 2)[0])
     for _ in range(60):
         optimiser.zero_grad()
         loss().backward()
         optimiser.step()
     assert loss().item() < before
     if name != "barlow":  # Barlow decorrelates the projector's output, not the features directly
-        assert effective_rank(cell_observations(features.detach(), foreground, 2)) > rank
+        assert effective_rank(cell_observations(features.detach(), foreground, 2)[0]) > rank
 
 
 def test_uniformity_and_vicreg_formulas():

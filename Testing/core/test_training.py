@@ -29,7 +29,7 @@ from emim.networks.transfer import transfer
 from emim.package.bundle import read_package
 from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.finetune import finetune
-from emim.training.loop import learning_rate_at
+from emim.training.optimisation import learning_rate_at
 from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.segmentation_loss import SegmentationLoss

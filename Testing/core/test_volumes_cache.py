@@ -356,3 +356,10 @@ def test_a_folder_that_cannot_be_used_is_refused(cohort, tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(EmimError, match="cannot be used"):
         build_cache(cohort, CONFIG, tmp_path / "file" / "cache")
+
+
+def test_equal_numbers_of_two_kinds_are_not_shared():
+    from emim.volumes.cached_case import _shared
+
+    assert _shared(1.0, 2.0) is _shared(1.0, 2.0)
+    assert [type(n) for n in (*_shared(1, 2), *_shared(1.0, 2.0))] == [int, int, float, float]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emim.volumes.integrity import nifti_problem
+from emim.volumes.nifti import DamagedFile, is_nifti, read_nifti
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
@@ -107,18 +107,20 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         shape = _shape_problem(size, components)
         if shape:
             return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
-        if str(path).lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
-            return VolumeFacts(size=tuple(size), problems=(problem,), stamp=stamp)
-        image = reader.Execute()
+        array = read_nifti(path) if is_nifti(path) else None
+        if array is None:
+            array = sitk.GetArrayFromImage(reader.Execute())
+    except DamagedFile as error:
+        return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except RuntimeError as error:
         return VolumeFacts(problems=(_plain(str(error)),), stamp=stamp)
-    return _facts(image, label, stamp)
+    return _facts(reader, array.reshape(size[::-1]), label, stamp)
 
 
-def _facts(image: Any, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
+def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
+    """What ``array`` (Z, Y, X) is, on the grid of ``image`` (of ITK)."""
     import SimpleITK as sitk
 
-    array = sitk.GetArrayViewFromImage(image)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     problems, notes = [], []
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:

@@ -8,6 +8,7 @@ from typing import Any
 
 from emim.errors import EmimError
 from emim.events import Events
+from emim.machine.distributed import on_first_rank
 
 
 def add_cohort(p: argparse.ArgumentParser, optional: bool = False) -> None:
@@ -38,7 +39,7 @@ def open_cohort(options: argparse.Namespace, events: Events) -> Any:
         return None
     from emim.cohort.scan import scan
 
-    return scan(**cohort_options(options), events=events)
+    return on_first_rank(lambda: scan(**cohort_options(options), events=events))
 
 
 def cohort_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -52,7 +53,10 @@ def cohort_options(options: argparse.Namespace) -> dict[str, Any]:
     return {"source": options.cohort, "patterns": patterns or None, "label": options.label_pattern}
 
 
-def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+def add_command(
+    commands: Any, name: str, run: Callable, text: str, on_ranks: bool = False
+) -> argparse.ArgumentParser:
+    """Declare a command; ``on_ranks``: torchrun may start several processes of it."""
     p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.add_argument("--json", action="store_true", help="print events as JSON lines")
     p.add_argument(
@@ -66,7 +70,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
         metavar="PID",
         help="stop when this process ends, so that the command never outlives a program it serves",
     )
-    p.set_defaults(run=run)
+    p.set_defaults(run=run, on_ranks=on_ranks)
     return p
 
 

@@ -10,13 +10,14 @@ from emim.commands.shared import add_cohort, add_command, open_cohort, say
 from emim.config import PRESETS, FinetuneConfig, PretrainConfig, override, with_preset
 from emim.errors import EmimError
 from emim.events import Events
+from emim.machine.distributed import on_first_rank, size
 
 if TYPE_CHECKING:
     from emim.training.estimate import Estimate
 
 
 def add_pretrain(commands: Any) -> None:
-    p = add_command(commands, "pretrain", _pretrain, "pre-train on unlabelled cases (E-MIM)")
+    p = add_command(commands, "pretrain", _pretrain, "pre-train on unlabelled cases (E-MIM)", on_ranks=True)
     add_cohort(p, optional=True)
     _training(p)
     p.add_argument("--mask", metavar="PATTERN", help="hybrid, random, modal, position, patch or none")
@@ -51,7 +52,9 @@ def _pretrain(options: argparse.Namespace, events: Events) -> None:
 
 
 def add_finetune(commands: Any) -> None:
-    p = add_command(commands, "finetune", _finetune, "train a segmentation model from few labelled cases")
+    p = add_command(
+        commands, "finetune", _finetune, "train a segmentation model from few labelled cases", on_ranks=True
+    )
     add_cohort(p, optional=True)
     p.add_argument(
         "--init", metavar="RUN", help="pre-training run or model to start from; none: from scratch"
@@ -110,7 +113,7 @@ def _finetune(options: argparse.Namespace, events: Events) -> None:
             "card.intended_use": options.intended_use,
             "card.licence": options.licence,
         },
-        then=(lambda c: with_plan(c, plan)) if plan and not options.resume else None,
+        then=(lambda c: on_first_rank(lambda: with_plan(c, plan))) if plan and not options.resume else None,
     )
     found = open_cohort(options, events)
     if options.dry_run:
@@ -154,6 +157,8 @@ def _training(p: argparse.ArgumentParser) -> None:
 
 def _where(options: argparse.Namespace) -> dict[str, Any]:
     """Which folders to use, as the functions take them."""
+    if options.dry_run and size() > 1:
+        raise EmimError("A dry run tries one process only.", "--dry-run", "Start it without torchrun.")
     if options.out is None and not options.dry_run:
         raise EmimError("Nothing says where the run is to be.", hint="Give --out RUN, a new folder.")
     return {"out": options.out, "overwrite": options.overwrite, "cache": options.cache}

@@ -1,4 +1,4 @@
-"""Segmenting every case of a cohort."""
+"""Segmenting every case of a cohort, with all processes that torchrun started."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.reading import Ready, read_case
 from emim.inference.table import cohort_csv
 from emim.inference.worker import Worker
+from emim.machine.distributed import gather, on_every_rank, on_first_rank, on_ranks, rank, size
 from emim.package.bundle import Package
 
 SUMMARY_VERSION = 1
@@ -33,6 +34,8 @@ def segment_cohort(
     events: Events,
 ) -> list[dict[str, Any]]:
     """Segment every case; what is wrong with one case does not keep the others from being done.
+
+    Each rank takes its share of the cases; the first writes the summary of all, and all return it.
 
     ``left_out`` are the ids of cases that the scan found unusable, with the reason: failures too.
     See :func:`emim.inference.segment.segment` for the rest.
@@ -60,14 +63,22 @@ def segment_cohort(
     summary, table = folder / "summary.json", folder / "measurements.csv"
     files = [f for job in jobs for f in job.outputs.all()]
     images = [i for job in jobs for i in job.images.values()]
-    check_writable([*files, summary, table], images, options.overwrite)
-    jobs = [replace(job, text=f"{job.case} ({i} of {len(jobs)})") for i, job in enumerate(jobs, 1)]
+    on_first_rank(lambda: check_writable([*files, summary, table], images, options.overwrite))
+    mine = jobs[rank() :: size()]
+    of = f"of {len(mine)}{on_ranks()}"
+    mine = [replace(job, text=f"{job.case} ({i} {of})") for i, job in enumerate(mine, 1)]
+    done: list[dict[str, Any]] = []
+
+    def work() -> None:
+        for job, result in _run(package, mine, device, options, events):
+            done.append(_failure(job.case, result, events) if isinstance(result, Exception) else result)
+
     try:
-        for job, result in _run(package, jobs, device, options, events):
-            results.append(_failure(job.case, result, events) if isinstance(result, Exception) else result)
+        on_every_rank(work)
     finally:
+        results += [result for part in gather(done) for result in part]
         results.sort(key=lambda r: r["case"])
-        _write_summary(summary, table, package, results)
+        on_first_rank(lambda: _write_summary(summary, table, package, results))
     return results
 
 
@@ -75,6 +86,8 @@ def _run(
     package: Package, jobs: Sequence[Job], device: str, options: Options, events: Events
 ) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
     """Each job with its result, or why there is none; the next one is read while one is computed."""
+    if not jobs:  # there are more ranks than cases
+        return
     with ThreadPoolExecutor(1) as reader:
 
         def read(job: Job) -> Future[Ready]:

@@ -12,7 +12,7 @@ import numpy as np
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
-from emim.volumes.io import read_header, read_image
+from emim.volumes.io import read_header, read_volume
 
 # Fewer different values than any MRI has, whatever its number of bits.
 FEW_VALUES = 8
@@ -132,10 +132,7 @@ def overlap(first: Grid, second: Grid) -> bool:
 
 def _digest_of_image(path: str) -> bytes:
     """What tells the voxels of an image from all others; the file must not be a label map."""
-    import SimpleITK as sitk
-
-    image = read_image(path)
-    voxels = sitk.GetArrayViewFromImage(image)
+    voxels, _ = read_volume(path)
     # A part of the voxels tells an image at once, without sorting millions.
     for part in (voxels.ravel()[: 2 * FEW_VALUES], voxels.ravel()[:: max(1, voxels.size // 10_000)], voxels):
         values = np.unique(part)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from emim.inference.inputs import choose_reference, match_inputs
 from emim.inference.outputs import Outputs, plan_outputs
+from emim.inference.quality import Effort
 from emim.package.model import ModelCard
 
 
@@ -15,8 +16,7 @@ from emim.package.model import ModelCard
 class Options:
     """What :func:`emim.inference.segment.segment` was asked for, the same for every case."""
 
-    overlap: float
-    mirror: bool
+    effort: Effort
     probabilities: bool
     overlay: bool
     reference: str | None

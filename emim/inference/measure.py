@@ -12,7 +12,7 @@ from emim.config import Structure
 from emim.inference.labelling import Labelling
 from emim.volumes.foreground import bounding_box
 from emim.volumes.grid import Grid
-from emim.volumes.io import read_image
+from emim.volumes.io import read_volume
 from emim.volumes.resample import resample_volume
 
 PAIRS = 4_000_000  # distances held at a time
@@ -118,10 +118,7 @@ def _cropped(
 def _means(
     path: str, motion: np.ndarray | None, masks: Mapping[str, tuple[np.ndarray, Grid]]
 ) -> dict[str, float | None]:
-    import SimpleITK as sitk
-
-    image = read_image(path)
-    array, source = sitk.GetArrayViewFromImage(image), Grid.of(image)
+    array, source = read_volume(path)
     if motion is not None:
         source = source.moved(motion)
     means: dict[str, float | None] = {}

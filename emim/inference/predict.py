@@ -11,6 +11,7 @@ from torch import nn
 
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.inference.quality import QUALITIES, Effort
 from emim.inference.tiles import Tiling, box, plan_tiles
 from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
@@ -21,6 +22,7 @@ from emim.volumes.preprocess import PreparedCase
 TILES_AT_ONCE = {"cpu": 2, "cuda": 4}
 # Two tiles of more voxels cost memory without being faster.
 LARGE_TILE = 64**3
+BALANCED = QUALITIES["balanced"]
 
 
 def load_network(package: Package, device: torch.device) -> nn.Module:
@@ -47,8 +49,7 @@ def predict_case(
     prepared: PreparedCase,
     card: ModelCard,
     device: torch.device,
-    overlap: float = 0.5,
-    mirror: bool = False,
+    effort: Effort = BALANCED,
     events: Events | None = None,
     should_stop: Callable[[], bool] | None = None,
     text: str = "",
@@ -56,13 +57,12 @@ def predict_case(
     """Probabilities (C, Z, Y, X), float32, on ``prepared.grid``.
 
     C is one per structure where structures overlap, else the background and then the structures.
-    Tiles have the side of the training crop; a smaller volume is padded with background to it, as in
-    training. See :mod:`emim.inference.tiles` for where they lie and how they are blended. Voxels that no
-    tile covers are background.
+    A volume smaller than a tile is padded with background to it, as in training. See
+    :mod:`emim.inference.tiles` for where tiles lie and how they are blended. Voxels that no tile covers are
+    background.
 
     Args:
-        overlap: least share of a tile that its neighbour covers too, 0 to below 1.
-        mirror: average over all eight mirrorings of each tile; eight times slower.
+        effort: size and overlap of tiles, and whether to average over mirrorings.
         should_stop: asked before each tile.
         text: shown beside the progress.
 
@@ -70,15 +70,17 @@ def predict_case(
         Cancelled: when ``should_stop`` said so.
         EmimError: when the memory of the device does not suffice, or the result is not finite.
     """
-    volume = _Volume(prepared, card, overlap)
+    volume = _Volume(prepared, effort.side(card), effort.overlap)
     at_once = TILES_AT_ONCE.get(device.type, 1)
-    if device.type == "cpu" and card.crop**3 > LARGE_TILE:
+    if device.type == "cpu" and volume.side**3 > LARGE_TILE:
         at_once = 1
     network.eval()
     while True:
         try:
             with torch.inference_mode():
-                return _predict(network, volume, card, device, at_once, mirror, events, should_stop, text)
+                return _predict(
+                    network, volume, card, device, at_once, effort.mirror, events, should_stop, text
+                )
         except torch.cuda.OutOfMemoryError as error:
             if at_once == 1:
                 hint = "Close other programs that use the GPU, or use the device cpu."
@@ -95,10 +97,11 @@ def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
 class _Volume:
     """A case, padded to hold a tile, with its tiling."""
 
-    def __init__(self, prepared: PreparedCase, card: ModelCard, overlap: float) -> None:
-        self.image, self.inner = _padded(prepared.image, card.crop)
-        foreground, _ = _padded(prepared.foreground, card.crop)
-        self.tiling: Tiling = plan_tiles(foreground, card.crop, overlap)
+    def __init__(self, prepared: PreparedCase, side: int, overlap: float) -> None:
+        self.side = side
+        self.image, self.inner = _padded(prepared.image, side)
+        foreground, _ = _padded(prepared.foreground, side)
+        self.tiling: Tiling = plan_tiles(foreground, side, overlap)
         self.present = np.asarray(prepared.present, bool)
 
 
@@ -113,7 +116,7 @@ def _predict(
     should_stop: Callable[[], bool] | None,
     text: str,
 ) -> np.ndarray:
-    tiling, side = volume.tiling, card.crop
+    tiling, side = volume.tiling, volume.side
     window = torch.from_numpy(tiling.window).to(device)
     order = memory_format(card, device)
     # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from emim.package.model import ModelCard
+
 
 class Effort(NamedTuple):
-    """``overlap``: share of a tile covered by its neighbour; ``mirror``: average over mirrored tiles."""
+    """How the network is moved over a volume.
 
-    overlap: float
-    mirror: bool
+    Attributes:
+        overlap: share of a tile that its neighbour covers too.
+        mirror: average over the eight mirrorings of each tile.
+        enlarge: side of a tile as a multiple of the training crop's.
+    """
+
+    overlap: float = 0.5
+    mirror: bool = False
+    enlarge: float = 1.0
+
+    def side(self, card: ModelCard) -> int:
+        """Side of a tile in voxels for the model of ``card``.
+
+        Convolutions take any size. Transformers keep that of the training crop, whose positions and windows
+        they have learned.
+        """
+        if card.network.backbone != "resunet":
+            return card.crop
+        divisor = card.network.divisor
+        return max(1, round(card.crop * self.enlarge / divisor)) * divisor
 
 
 QUALITIES = {
-    "fast": Effort(0.25, False),
-    "balanced": Effort(0.5, False),  # 2 to 3 times the tiles of "fast"
-    "best": Effort(0.5, True),  # 8 times the work of "balanced"
+    # Larger tiles need little overlap: most voxels are far from an edge, and are computed once or twice.
+    "fast": Effort(overlap=0.25, enlarge=4 / 3),
+    "balanced": Effort(),
+    "best": Effort(mirror=True),  # 8 times the work of "balanced"
 }

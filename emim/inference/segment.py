@@ -16,6 +16,7 @@ from emim.inference.outputs import check_writable
 from emim.inference.quality import QUALITIES
 from emim.inference.reading import read_case
 from emim.inference.worker import Worker
+from emim.machine.distributed import joined
 from emim.package.bundle import Package, read_package
 
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ def segment(
         raise EmimError("Give either the inputs of one case or a cohort.", hint="Not both, not neither.")
     if quality not in QUALITIES:
         raise EmimError(f"There is no quality {quality!r}.", hint=f"Choose one of: {', '.join(QUALITIES)}.")
-    overlap = QUALITIES[quality].overlap if overlap is None else overlap
-    mirror = QUALITIES[quality].mirror if mirror is None else mirror
-    if not 0 <= overlap < 1:
+    given = {"overlap": overlap, "mirror": mirror}
+    effort = QUALITIES[quality]._replace(**{k: v for k, v in given.items() if v is not None})
+    if not 0 <= effort.overlap < 1:
         raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
     package = model if isinstance(model, Package) else read_package(model)
-    options = Options(overlap, mirror, probabilities, overlay, reference, align, overwrite, should_stop)
+    options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop)
     events = events or Events()
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
@@ -97,4 +98,5 @@ def segment(
     left_out = {row.id: "; ".join(row.problems) for row in getattr(cohort, "rows", ()) if not row.usable}
     cases = getattr(cohort, "cohort", cohort).cases
     folder = Path(output).absolute()
-    return segment_cohort(package, cases, left_out, folder, extension, device, options, events)
+    with joined():
+        return segment_cohort(package, cases, left_out, folder, extension, device, options, events)

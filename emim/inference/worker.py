@@ -54,8 +54,8 @@ class Worker:
             self.events.warning(*ready.warning)
         give_back_memory()
         probabilities = predict_case(
-            self.network, ready.prepared, card, self.device, options.overlap, options.mirror,
-            self.events, options.should_stop, job.text,
+            self.network, ready.prepared, card, self.device, options.effort, self.events,
+            options.should_stop, job.text,
         )  # fmt: skip
         grid = ready.prepared.grid
         ready.prepared = None  # its memory is needed for the result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emim.errors import EmimError
+from emim.machine.distributed import launched_local_rank, launched_local_size
 
 if TYPE_CHECKING:
     import torch
@@ -14,13 +15,17 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device called ``name``: auto, cpu, cuda, cuda:1, mps …; auto takes a CUDA GPU, else
     the CPU: Apple's mps lacks operations that training needs, so it is used only when asked for.
 
+    In a distributed run auto and cuda mean a GPU of its own for each process of a node.
+
     Raises:
         EmimError: when this machine, or the installed torch, has no such device.
     """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if launched_local_size() > 1 and name.startswith("cuda"):
+        name = _own_gpu(name, torch.cuda.device_count())
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -37,4 +42,19 @@ def choose_device(name: str = "auto") -> torch.device:
         raise EmimError("The device 'mps' was asked for, but is not available.", hint=hint)
     if device.type not in ("cpu", "cuda", "mps"):
         raise EmimError(f"The device {name!r} is not supported.", hint="Choose auto, cpu, cuda or mps.")
+    if device.type == "cuda" and launched_local_size() > 1:
+        torch.cuda.set_device(device)  # for what asks no tensor where it is, such as NCCL
     return device
+
+
+def _own_gpu(name: str, count: int) -> str:
+    """The GPU of this process among those of its node."""
+    if name != "cuda":
+        hint = "Give --device cuda, or start one process."
+        raise EmimError(f"{launched_local_size()} processes cannot share the device {name!r}.", hint=hint)
+    if count < launched_local_size():
+        hint = f"Start as many processes as there are GPUs: --nproc-per-node={count}."
+        raise EmimError(
+            f"{launched_local_size()} processes were started on a node of {count} GPUs.", hint=hint
+        )
+    return f"cuda:{launched_local_rank()}"

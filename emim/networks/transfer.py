@@ -97,7 +97,7 @@ def transfer(
             report.loaded.append(key)
     taken = set(report.loaded) | {k for k, _ in report.adapted}
     report.new = [k for k in state if k not in taken]
-    missing = [k for k in report.new if k.startswith(("unet.encoder.", "encoder.")) or k in axes]
+    missing = [k for k in report.new if k.startswith(("unet.encoder.", "encoder.", "tokens."))]
     if missing:
         raise EmimError(
             f"The weights lack {len(missing)} parts of the encoder, such as {missing[0]}.",

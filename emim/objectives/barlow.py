@@ -10,41 +10,37 @@ Which levels, what an observation is and the division by D are this project's ch
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
+
+from emim.machine.reduce import sum_over_ranks
 
 LAMBDA = 0.0051
 
 
-def barlow_loss(a: torch.Tensor, b: torch.Tensor, off_diagonal: float = LAMBDA) -> torch.Tensor:
+def barlow_loss(
+    a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor | None = None, off_diagonal: float = LAMBDA
+) -> torch.Tensor:
     """Barlow twins loss of two views.
 
     Args:
         a, b: (n, D), row i of both describes the same place; n may differ between ranks of a
             distributed run, whose observations are pooled.
+        weight: (n,), 1 for rows that are observations and 0 for others; None: all are.
         off_diagonal: lambda.
 
     Returns:
         Scalar; 0 when there are fewer than two observations.
     """
-    if a.device.type != "mps":  # which has no float64
-        a, b = a.double(), b.double()
-    stacked = torch.stack([a, b])
-    count = _sum_over_ranks(torch.tensor(float(len(a)), dtype=a.dtype, device=a.device))
-    if count < 2:
-        return (a.sum() + b.sum()).float() * 0
-    mean = _sum_over_ranks(stacked.sum(1)) / count
-    centred = stacked - mean[:, None]
-    variance = _sum_over_ranks(centred.square().sum(1)) / count
+    views = torch.stack([a, b]).float()
+    weight = views.new_ones(len(a), 1) if weight is None else weight.float()[:, None]
+    seen = sum_over_ranks(weight.sum())
+    count = seen.clamp(min=1)
+    mean = sum_over_ranks((weight * views).sum(1)) / count
+    centred = weight * (views - mean[:, None])
+    variance = sum_over_ranks(centred.square().sum(1)) / count
     normed = centred / (variance[:, None] + 1e-9).sqrt()
-    correlation = _sum_over_ranks(normed[0].T @ normed[1]) / count
+    correlation = sum_over_ranks(normed[0].T @ normed[1]) / count
     diagonal = correlation.diagonal()
-    off = correlation.square().sum() - diagonal.square().sum()
-    return (((1 - diagonal).square().sum() + off_diagonal * off) / len(diagonal)).float()
-
-
-def _sum_over_ranks(x: torch.Tensor) -> torch.Tensor:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(x)  # the differentiable one
-    return x
+    # Summed without the diagonal: subtracting it afterwards would leave rounding errors.
+    off = (correlation - diagonal.diag()).square().sum()
+    loss = ((1 - diagonal).square().sum() + off_diagonal * off) / len(diagonal)
+    return loss * (seen >= 2)

@@ -176,7 +176,7 @@ def _estimate(
         events.status(f"Trying some training steps on {device}.")
         with RunFolder(Path(folder) / "run", command, config, events=Events()) as run:
             stand_ins = _stand_in(cases, split.training), _stand_in(cases, split.validation)
-            trial = _try_training(run, make(config, *stand_ins, device), stand_ins[0])
+            trial = _try_training(run, make(config, *stand_ins, device), stand_ins[0], events)
     seconds = preparation.seconds + trial.seconds
     where = [p for p in (cache, out) if p is not None]
     return Estimate(
@@ -266,7 +266,9 @@ class _Trial:
     bytes: int
 
 
-def _try_training(run: RunFolder, task: Pretraining | Finetuning, training: Sequence[CachedCase]) -> _Trial:
+def _try_training(
+    run: RunFolder, task: Pretraining | Finetuning, training: Sequence[CachedCase], events: Events
+) -> _Trial:
     import torch
 
     from emim.report.page import write_report
@@ -278,7 +280,7 @@ def _try_training(run: RunFolder, task: Pretraining | Finetuning, training: Sequ
     lines = _try_lines(task.config, training) if run.command == "pretrain" else 0.0
     optimisation = task.optimisation()
     optimisation.model.train()
-    per_step = _try_steps(optimisation, task.data)
+    per_step = _try_steps(optimisation, task.data, events)
 
     intervals = math.ceil(config.steps / validation_interval(config))
     # Fine-tuning has nothing to validate before the first step.
@@ -319,14 +321,17 @@ def _try_lines(config: PretrainConfig, training: Sequence[CachedCase]) -> float:
     )
 
 
-def _try_steps(optimisation: Any, data: Any) -> float:
+def _try_steps(optimisation: Any, data: Any, events: Events) -> float:
     """Seconds per training step."""
     from emim.training.loop import load
 
     begun = time.monotonic()
     since, at = begun, 0
     for step, batch in enumerate(load(data, optimisation.config, optimisation.device)):
+        if step == 0:
+            optimisation.fit(batch, step, events)
         optimisation.advance(batch, step)
+        optimisation.check()  # waits for a GPU
         now = time.monotonic()
         if step < WARM_UP and now - begun < STEPS_BUDGET:
             since, at = now, step + 1

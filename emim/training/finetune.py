@@ -18,13 +18,21 @@ from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.package.model import ModelCard
 from emim.report.page import update_report
 from emim.run import RunFolder, environment, write_json
 from emim.training.preflight import check_reference, check_training, open_cohort, refuse_inside
 from emim.training.source import read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
-from emim.training.start import prepare_cases, record_cohort, resume_cohort
+from emim.training.start import (
+    check_ranks,
+    first_rank_events,
+    open_run,
+    prepare_cases,
+    record_cohort,
+    resume_cohort,
+)
 from emim.training.structures import structures_of_values
 
 if TYPE_CHECKING:
@@ -56,7 +64,7 @@ def finetune(
     cache: str | Path | None = None,
     events: Events | None = None,
 ) -> Path:
-    """Train a segmentation network on the labelled cases of a cohort.
+    """Train a segmentation network on the labelled cases of a cohort; see also pre-training.
 
     Args:
         cohort: folder, datalist, or a scan; None with ``resume``: the cohort of the run.
@@ -72,23 +80,28 @@ def finetune(
         EmimError: for bad input, before anything long begins.
         Cancelled: when asked to stop; continue with ``resume``.
     """
-    events = events or Events()
-    if config is None:
-        config = with_plan(FinetuneConfig(), init) if init is not None else FinetuneConfig()
-    if init is not None:
-        config = dataclasses.replace(config, init=str(Path(init).absolute()))
-    found = open_cohort(cohort, out, resume, events)
-    if not resume:
-        config, used, split, warnings = plan_finetuning(found, config)
-        refuse_inside(out, overwrite, [found.source, cache, config.init])
-    with RunFolder(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
-        if resume:
-            used, split = resume_cohort(run, found, config.train.device)
-        else:
-            record_cohort(run, found, split)
-            for what, hint in warnings:
-                events.warning(what, config.init, hint)
-        return _train(run, used, split, cache)
+    with joined():
+        events = first_rank_events(events)
+        if config is None:
+            config = FinetuneConfig()
+            if init is not None:
+                config = on_first_rank(lambda: with_plan(FinetuneConfig(), init))
+        if init is not None:
+            config = dataclasses.replace(config, init=str(Path(init).absolute()))
+        found = on_first_rank(lambda: open_cohort(cohort, out, resume, events))
+        if not resume:
+            planned = config
+            config, used, split, warnings = on_first_rank(lambda: plan_finetuning(found, planned))
+            check_ranks(config.train)
+            refuse_inside(out, overwrite, [found.source, cache, config.init])
+        with open_run(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
+            if resume:
+                used, split = resume_cohort(run, found, config.train.device)
+            else:
+                on_first_rank(lambda: record_cohort(run, found, split))
+                for what, hint in warnings:
+                    events.warning(what, config.init, hint)
+            return _train(run, used, split, cache)
 
 
 def plan_finetuning(
@@ -222,7 +235,6 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     events.status("Loading torch.")
     from emim.machine.device import choose_device
     from emim.machine.heap import keep_large_blocks
-    from emim.package.bundle import write_package
     from emim.training.loop import train
     from emim.training.tasks import Finetuning
 
@@ -230,10 +242,12 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     device = choose_device(config.train.device)
     card = make_card(config, split, run.path.name)
     task = Finetuning(config, card, training, validation, device)
-    rates = _transfer(run, task.network, task.data[0]) if config.init else {}
+    # The others get the weights when the first step is prepared.
+    rates = on_first_rank(lambda: _transfer(run, task.network, task.data.whole(0))) if config.init else {}
     events.status(
         f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
-        f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³."
+        f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³"
+        f"{on_ranks()}."
     )
 
     def validate(step: int) -> float | None:
@@ -248,8 +262,17 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         train(run, task.optimisation(rates), task.data, validate)
     except Cancelled as stop:
         events.status(f"{stop} Writing the report.")
-        update_report(run)
+        on_first_rank(lambda: update_report(run))
         raise
+    on_first_rank(lambda: _finish(run, card, started))
+    return run.model
+
+
+def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
+    """Make the model package of the best weights."""
+    from emim.package.bundle import write_package
+
+    events = run.events
     best = run.load_checkpoint("best.pt") or run.load_checkpoint("last.pt")
     card = dataclasses.replace(
         card, training={**card.training, "step": best["step"], "validation_dice": best.get("score")}
@@ -270,7 +293,6 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         report=report_page,
         seconds=round(time.time() - started, 1),
     )
-    return run.model
 
 
 def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from monai.metrics import compute_dice
 from torch import nn
 
 from emim.inference.predict import count_tiles, predict_case
+from emim.inference.quality import Effort
 from emim.package.model import ModelCard
 from emim.training.pretrain_watch import spread_evenly
 from emim.training.preview import Segmentation
@@ -85,7 +86,7 @@ class FinetuneWatch:
         present = np.asarray(case.present)
         prepared = PreparedCase(whole.image, present, whole.foreground, whole.label, case.grid, case.id)
         probabilities = predict_case(
-            network, prepared, self.card, self.device, OVERLAP, should_stop=should_stop
+            network, prepared, self.card, self.device, Effort(OVERLAP), should_stop=should_stop
         )
         return self._show(case, whole, self._masks(probabilities))
 

@@ -3,6 +3,9 @@
 Every random choice of a step is made by the data set from (seed, step), so the loop keeps no
 generator state: after an interruption, model, optimiser and step number are enough to go on bit by
 bit as if nothing had happened.
+
+In a distributed run every rank runs this loop on its share of each batch. The first rank alone validates and
+writes; all stop at the same step.
 """
 
 from __future__ import annotations
@@ -10,116 +13,17 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from emim import stopping
 from emim.config import TrainConfig
-from emim.errors import Cancelled, EmimError
+from emim.errors import Cancelled
+from emim.machine.distributed import launched_local_size, on_any_rank, on_first_rank
 from emim.run import RunFolder
-
-
-def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to ``config.learning_rate`` over the first share of the steps, then cosine to zero."""
-    warmup = max(1, round(config.warmup * config.steps))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, config.steps - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def make_optimiser(model: nn.Module, config: TrainConfig, rates: Mapping[str, float]) -> torch.optim.AdamW:
-    """AdamW; tokens, biases and normalisation scales (fewer than two dimensions) do not decay.
-
-    Args:
-        rates: learning rate of named parameters as a share of the run's; 1 where not named.
-    """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((parameter.ndim >= 2, rates.get(name, 1.0)), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": p, "weight_decay": config.weight_decay if decays else 0.0, "scale": scale}
-            for (decays, scale), p in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-    )
-
-
-class Optimisation:
-    """Model and optimiser, moved one step at a time.
-
-    Args:
-        model: on ``device``.
-        compute_loss: maps (batch, step) to the loss and values to log.
-        rates: see :func:`make_optimiser`.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        config: TrainConfig,
-        device: torch.device,
-        compute_loss: Callable[[dict[str, torch.Tensor], int], tuple[torch.Tensor, dict[str, Any]]],
-        rates: Mapping[str, float] | None = None,
-    ) -> None:
-        self.model, self.config, self.device, self.compute_loss = model, config, device, compute_loss
-        self.optimiser = make_optimiser(model, config, rates or {})
-        self._precision = _mixed_precision(device)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision == torch.float16)
-
-    def advance(self, batch: dict[str, torch.Tensor], step: int) -> dict[str, float]:
-        """Train on one batch; return the values to log.
-
-        Raises:
-            EmimError: when the loss is no longer a finite number, or the GPU's memory does not suffice.
-        """
-        try:
-            return self._advance(batch, step)
-        except torch.cuda.OutOfMemoryError as error:
-            raise EmimError(
-                "The memory of the GPU does not suffice for a training step.",
-                hint="Choose a smaller preset, train.batch or train.crop, or the device cpu.",
-            ) from error
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on bit by bit."""
-        return {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self._scaler.state_dict(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"] and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
-
-    def _advance(self, batch: dict[str, torch.Tensor], step: int) -> dict[str, float]:
-        rate = learning_rate_at(step, self.config)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
-        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
-        with torch.autocast(self.device.type, self._precision, enabled=self._precision is not None):
-            loss, values = self.compute_loss(batch, step)
-        if not torch.isfinite(loss):
-            raise _diverged(step)
-        self.optimiser.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler skips such steps
-            raise _diverged(step)
-        self._scaler.step(self.optimiser)
-        self._scaler.update()
-        logged = {k: float(v) for k, v in values.items()}
-        return {"loss": loss.item(), **logged, "learning_rate": rate, "grad_norm": float(norm)}
+from emim.training.optimisation import Optimisation
 
 
 def train(
@@ -132,9 +36,10 @@ def train(
 
     Args:
         run: where checkpoints and events go.
-        data: item t is the batch of step t.
-        validate: called with the number of steps done; returns a score, the higher the better, for
-            which ``best.pt`` is kept, or None. It may raise Cancelled; a resumed run validates again.
+        data: item t is this rank's share of the batch of step t.
+        validate: called on the first rank with the number of steps done; returns a score, the higher the
+            better, for which ``best.pt`` is kept, or None. It may raise Cancelled; a resumed run validates
+            again.
 
     Raises:
         Cancelled: on SIGINT, SIGTERM or a cancel file, after a checkpoint.
@@ -142,13 +47,14 @@ def train(
     """
     model, config = optimisation.model, optimisation.config
     start, best, validated = 0, -math.inf, -1
-    checkpoint = run.load_checkpoint("last.pt")
+    checkpoint = on_first_rank(lambda: run.load_checkpoint("last.pt"))
     if checkpoint is not None:
         optimisation.restore(checkpoint)
         start, best, validated = checkpoint["step"], checkpoint["best"], checkpoint["validated"]
         run.events.status(f"Resuming at step {start} of {config.steps}.")
 
     def save(step: int) -> None:
+        optimisation.check()
         progress = {"step": step, "best": best, "validated": validated}
         run.save_checkpoint("last.pt", {**progress, **optimisation.state()})
 
@@ -160,10 +66,11 @@ def train(
         nonlocal best, validated
         if step == validated:
             return
+        optimisation.check()
         model.eval()
         try:
             with torch.inference_mode():
-                score = validate(step)
+                score = on_first_rank(lambda: validate(step))
         except Cancelled:
             raise stopped(step) from None
         model.train()
@@ -174,19 +81,28 @@ def train(
 
     every = validation_interval(config)
     log_every = max(1, config.steps // 500)
+    # Reading a value makes a GPU wait for all that was asked of it, and then idle.
+    read_every = log_every if optimisation.device.type == "cuda" else 1
     with stopping.deferred():
-        if run.cancel_requested():
+        if on_any_rank(run.cancel_requested()):
             raise stopped(start)
         model.train()
         if start % every == 0 or start == config.steps:
             check(start)
         saved = time.monotonic()
+        text = ""
         for step, batch in enumerate(load(data, config, optimisation.device, start), start):
+            if step == start:
+                optimisation.fit(batch, step, run.events)
             values = optimisation.advance(batch, step)
             done = step + 1
+            if done % read_every == 0 or done == config.steps:
+                optimisation.check()
+                values = {k: float(v) for k, v in values.items()}
+                text = f"loss {values['loss']:.3f}"
             if done % log_every == 0 or done == config.steps:
                 run.events.metric(done, "train", **values)
-            run.events.progress(done, config.steps, text=f"loss {values['loss']:.3f}")
+            run.events.progress(done, config.steps, text=text)
             if done % every == 0 or done == config.steps:
                 check(done)
             if (
@@ -196,7 +112,7 @@ def train(
             ):
                 save(done)
                 saved = time.monotonic()
-            if done < config.steps and run.cancel_requested():
+            if done < config.steps and on_any_rank(run.cancel_requested()):
                 raise stopped(done)
 
 
@@ -217,24 +133,10 @@ def load(data: Dataset, config: TrainConfig, device: torch.device, start: int = 
     )
 
 
-def _diverged(step: int) -> EmimError:
-    return EmimError(
-        f"Loss or gradient are no longer numbers at step {step}.",
-        hint="Start anew with a lower train.learning_rate. The last checkpoint is still good.",
-    )
-
-
 def _ignore_signals(worker: int) -> None:
     """A signal to the whole process group must not end the loaders before the checkpoint is written."""
     for s in (signal.SIGINT, signal.SIGTERM):
         signal.signal(s, signal.SIG_IGN)
-
-
-def _mixed_precision(device: torch.device) -> torch.dtype | None:
-    if device.type != "cuda":
-        return None
-    # Before compute capability 8, bfloat16 is emulated and slow.
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
 def _workers(config: TrainConfig, device: torch.device) -> int:
@@ -244,4 +146,6 @@ def _workers(config: TrainConfig, device: torch.device) -> int:
     import sys
 
     # A crop is read in milliseconds: processes pay only where a GPU waits, and fork is cheap.
-    return min(8, (os.cpu_count() or 2) // 2) if device.type == "cuda" and sys.platform == "linux" else 0
+    if device.type != "cuda" or sys.platform != "linux":
+        return 0
+    return min(8, max(1, (os.cpu_count() or 2) // 2 // launched_local_size()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan, scan
-from emim.config import PreprocessConfig, PretrainConfig
+from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig
 from emim.errors import EmimError
 from emim.events import Events
 from emim.masking.patterns import PATTERNS
@@ -42,16 +42,16 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         EmimError: naming the setting and what it may be.
     """
-    from emim.networks.build import BACKBONES, DECODERS, OBJECTIVES
+    from emim.networks.build import DECODERS, OBJECTIVES
     from emim.objectives.reconstruction import LOSSES
-    from emim.objectives.regulariser import REGULARISERS
+    from emim.objectives.regulariser import REGULARISERS, VIEWS
 
     mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
 
     for setting, value, known in (
-        ("network.backbone", network.backbone, tuple(BACKBONES)),
         ("mask.pattern", mask.pattern, tuple(PATTERNS)),
         ("regulariser.name", regulariser.name, REGULARISERS),
+        ("regulariser.view", regulariser.view, VIEWS),
         ("loss", config.loss, LOSSES),
         ("objective", config.objective, OBJECTIVES),
         ("decoder", config.decoder, DECODERS),
@@ -64,13 +64,13 @@ def check_pretraining(config: PretrainConfig) -> None:
         refuse("mask.position_share", mask.position_share, "It is a share from 0 to 1.")
     if mask.max_dropped < 0:
         refuse("mask.max_dropped", mask.max_dropped, "It is a number of modalities.")
-    if len(network.blocks) < 3 or min(network.blocks) < 1 or network.filters < 1:
-        refuse("network.blocks", network.blocks, "At least three levels of at least one block each.")
     check_training(config)
+    _check_objective(config)
     if mask.unit < 1 or train.crop % mask.unit or train.crop // mask.unit < 2:
         refuse("mask.unit", mask.unit, f"train.crop ({train.crop}) must hold it twice or more, exactly.")
-    if any(not 0 <= level < len(network.blocks) for level in regulariser.levels or ()):
-        refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {len(network.blocks) - 1}.")
+    levels = len(network.widths)
+    if any(not 0 <= level < levels for level in regulariser.levels or ()):
+        refuse("regulariser.levels", regulariser.levels, f"Levels are 0 to {levels - 1}.")
     if regulariser.cells < 1 or regulariser.width < 2 or not 0 <= regulariser.weight < math.inf:
         refuse("regulariser", regulariser, "cells and width are positive, weight is not negative.")
     if regulariser.levels == ():
@@ -81,11 +81,53 @@ def check_pretraining(config: PretrainConfig) -> None:
         refuse("regulariser.warmup", regulariser.warmup, "It is a share of the steps, 0 to 1.")
 
 
+def _check_objective(config: PretrainConfig) -> None:
+    """What the objective and the mask demand of the backbone and of the decoder."""
+    vit = config.network.backbone == "vit"
+    if config.objective == "mae" and not vit:
+        refuse("objective", "mae", "Only tokens can be left out: network.backbone=vit, or objective=mim.")
+    if config.objective == "mae" and config.decoder == "linear":
+        refuse("decoder", "linear", "What never entered the encoder takes a transformer: light or deep.")
+    if vit and config.mask.unit % config.network.patch:
+        refuse("mask.unit", config.mask.unit, f"A multiple of network.patch ({config.network.patch}).")
+
+
+def check_network(network: NetworkConfig) -> None:
+    """Refuse sizes that the backbone cannot have.
+
+    Raises:
+        EmimError: naming the setting and what it may be.
+    """
+    from emim.networks.build import BACKBONES
+
+    if network.backbone not in BACKBONES:
+        refuse("network.backbone", network.backbone, f"Choose one of: {', '.join(BACKBONES)}.")
+    if network.backbone == "vit":
+        patch, width, heads = network.patch, network.width, network.heads
+        if patch < 4 or patch & (patch - 1):
+            refuse("network.patch", patch, "A power of two, at least 4.")
+        if heads < 1 or width < 6 * heads or width % heads:
+            refuse("network.width", width, f"A multiple of network.heads ({heads}), six times it or more.")
+        if network.depth < patch.bit_length() - 1:
+            least = patch.bit_length() - 1
+            refuse("network.depth", network.depth, f"At least {least} blocks, one for each level to segment.")
+        return
+    name, least = ("stages", 1) if network.backbone == "swin" else ("blocks", 3)
+    counts = getattr(network, name)
+    if len(counts) < least or min(counts) < 1:
+        refuse(f"network.{name}", counts, f"At least {least} levels of at least one block each.")
+    if network.filters < 1:
+        refuse("network.filters", network.filters, "It is a positive number.")
+    if network.backbone == "swin" and network.filters % 16:
+        refuse("network.filters", network.filters, "A multiple of 16, the channels of an attention head.")
+
+
 def check_training(config: Any) -> None:
     """The rules that pre-training and fine-tuning share; see :func:`check_pretraining`."""
     from emim.machine.device import choose_device
 
     train, network = config.train, config.network
+    check_network(network)
     for name in ("steps", "batch", "crop"):
         if getattr(train, name) < 1:
             refuse(f"train.{name}", getattr(train, name), "It is a positive number.")

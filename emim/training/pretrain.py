@@ -12,12 +12,20 @@ from emim.cohort.scan import Scan
 from emim.config import PretrainConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
 from emim.run import RunFolder, write_json
 from emim.training.preflight import check_pretraining, check_reference, open_cohort, refuse_inside
 from emim.training.split import Split, split_by_subject
-from emim.training.start import prepare_cases, record_cohort, resume_cohort
+from emim.training.start import (
+    check_ranks,
+    first_rank_events,
+    open_run,
+    prepare_cases,
+    record_cohort,
+    resume_cohort,
+)
 
 if TYPE_CHECKING:
     from emim.volumes.cache import CachedCase
@@ -35,7 +43,7 @@ def pretrain(
     cache: str | Path | None = None,
     events: Events | None = None,
 ) -> Path:
-    """Pre-train on a cohort without labels.
+    """Pre-train on a cohort without labels, with all processes that torchrun started.
 
     Args:
         cohort: folder, datalist, or a scan; None with ``resume``: the cohort of the run.
@@ -52,20 +60,22 @@ def pretrain(
         EmimError: for bad input, before anything long begins.
         Cancelled: when asked to stop; continue with ``resume``.
     """
-    events = events or Events()
     config = config or PretrainConfig()
-    if not resume:
-        check_pretraining(config)
-    found = open_cohort(cohort, out, resume, events)
-    if not resume:
-        used, split = check_cohort(found, config)
-        refuse_inside(out, overwrite, [found.source, cache])
-    with RunFolder(out, "pretrain", config, resume=resume, overwrite=overwrite, events=events) as run:
-        if resume:
-            used, split = resume_cohort(run, found, config.train.device)
-        else:
-            record_cohort(run, found, split)
-        return _train(run, used, split, cache)
+    with joined():
+        events = first_rank_events(events)
+        if not resume:
+            check_pretraining(config)
+            check_ranks(config.train)
+        found = on_first_rank(lambda: open_cohort(cohort, out, resume, events))
+        if not resume:
+            used, split = check_cohort(found, config)
+            refuse_inside(out, overwrite, [found.source, cache])
+        with open_run(out, "pretrain", config, resume=resume, overwrite=overwrite, events=events) as run:
+            if resume:
+                used, split = resume_cohort(run, found, config.train.device)
+            else:
+                on_first_rank(lambda: record_cohort(run, found, split))
+            return _train(run, used, split, cache)
 
 
 def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
@@ -104,15 +114,15 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 
     keep_large_blocks()
     device = choose_device(config.train.device)
-    lines = _collapse_lines(run, training)
+    lines = on_first_rank(lambda: _collapse_lines(run, training))
     task = Pretraining(config, training, validation, device)
-    size = sum(p.numel() for p in task.model.network.parameters()) / 1e6
+    millions = sum(p.numel() for p in task.model.network.parameters()) / 1e6
     events.status(
         f"Pre-training on {device}: {len(training)} cases, {len(validation)} for validation, "
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³, "
-        f"{size:.1f} million parameters."
+        f"{millions:.1f} million parameters{on_ranks()}."
     )
-    history = _earlier_validations(run)
+    history = _earlier_validations(run) if run.leads else {}
     reported = [time.monotonic()]
 
     def validate(step: int) -> None:
@@ -130,8 +140,16 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         train(run, task.optimisation(), task.data, validate)
     except Cancelled as stop:
         events.status(f"{stop} Writing the report.")
-        update_report(run)
+        on_first_rank(lambda: update_report(run))
         raise
+    on_first_rank(lambda: _finish(run, history, lines, started))
+    return run.path
+
+
+def _finish(
+    run: RunFolder, history: dict[int, dict[str, Any]], lines: dict[str, float], started: float
+) -> None:
+    events = run.events
     verdict = _write_verdict(run, history, lines)
     report = update_report(run)
     last = history[max(history)]
@@ -144,7 +162,6 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         validation=last,
         seconds=round(time.time() - started, 1),
     )
-    return run.path
 
 
 def _collapse_lines(run: RunFolder, training: list[CachedCase]) -> dict[str, float]:

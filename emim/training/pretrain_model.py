@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from emim.config import PretrainConfig
+from emim.machine.reduce import sum_over_ranks
 from emim.masking.patterns import KINDS
 from emim.masking.units import to_voxels
 from emim.networks.build import build_pretrainer
-from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
+from emim.objectives.half_view import half_at
+from emim.objectives.reconstruction import normalise_units, voxel_error
 from emim.objectives.regulariser import Regulariser
 
 
@@ -58,15 +60,22 @@ class PretrainModel(nn.Module):
         target = batch["target"]
         if self.config.normalise_targets:
             target = normalise_units(target, foreground, self.config.mask.unit)
-        hidden = kinds > 0 if self.config.mask.pattern != "none" else torch.ones_like(kinds, dtype=torch.bool)
         return {
             "prediction": prediction,
             "target": target,
             "error": voxel_error(prediction, target, self.config.loss),
-            "scored": hidden & present & foreground,
+            "scored": self._scored(batch, kinds),
             "kinds": kinds,
             "features": features,
         }
+
+    def count_scored(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """How many voxels of a batch enter the reconstruction loss: the weight of that mean among others."""
+        return self._scored(batch, to_voxels(batch["kinds"], self.config.mask.unit)).sum()
+
+    def _scored(self, batch: dict[str, torch.Tensor], kinds: torch.Tensor) -> torch.Tensor:
+        hidden = kinds > 0 if self.config.mask.pattern != "none" else torch.ones_like(kinds, dtype=torch.bool)
+        return hidden & batch["present"][:, :, None, None, None] & batch["foreground"]
 
     def forward(
         self, batch: dict[str, torch.Tensor], step: int
@@ -74,21 +83,17 @@ class PretrainModel(nn.Module):
         """Total loss of a training batch and the values to log."""
         result = self.reconstruct(batch)
         scored = result["scored"]
-        # A crop of air and edges only has nothing to score; it must not stop the run.
-        reconstruction = masked_mean(result["error"], scored) if scored.any() else result["error"].sum() * 0
+        reconstruction = _mean_over_ranks(result["error"], scored)
         loss, regulariser = reconstruction, torch.zeros(())
         weight = self.regulariser_weight(step)
         if self.regulariser is not None:
-            original = None
-            if self.regulariser.compares_views:
-                absent = ~batch["present"]
-                original = self.network.encode(batch["input"], absent)
+            views = self._views(batch, result["features"], step)
             with torch.autocast(batch["input"].device.type, enabled=False):
-                regulariser = self.regulariser(result["features"], original, batch["foreground"])
+                regulariser = self.regulariser(*views)
             loss = loss + weight * regulariser
         squared = reconstruction.detach()
-        if self.config.loss != "l2" and scored.any():  # logged as the validation and the collapse lines are
-            squared = masked_mean(voxel_error(result["prediction"].detach(), result["target"]), scored)
+        if self.config.loss != "l2":  # logged as the validation and the collapse lines are
+            squared = _mean_over_ranks(voxel_error(result["prediction"].detach(), result["target"]), scored)
         return loss, {
             "reconstruction": squared,
             "regulariser": regulariser.detach(),
@@ -96,14 +101,45 @@ class PretrainModel(nn.Module):
             **realised_ratios(batch["kinds"], batch["present"]),
         }
 
+    def _views(
+        self, batch: dict[str, torch.Tensor], masked: list[torch.Tensor], step: int
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor] | None, torch.Tensor]:
+        """Features of the masked and the original view, where they are compared, and the foreground there."""
+        volume, foreground = batch["input"], batch["foreground"]
+        if not self.regulariser.compares_views:
+            return masked, None, foreground
+        absent = ~batch["present"]
+        own = getattr(self.network, "encode_half", None)  # of networks that know where in the crop a part is
+        wanted = self.config.regulariser.view == "half" and (
+            own is not None or getattr(self.network, "encodes_parts", False)
+        )
+        half = half_at(step, volume.shape[2:], self.config.network.divisor) if wanted else None
+        if half is None:
+            return masked, self.network.encode(volume, absent), foreground
+        original = own(volume, absent, half) if own else self.network.encode(half.of(volume), absent)
+        return [half.of(features) for features in masked], original, half.of(foreground)
 
-def realised_ratios(kinds: torch.Tensor, present: torch.Tensor) -> dict[str, float]:
-    """Share of the (modality, unit) pairs of a batch that each step of the mask hides.
+
+def _mean_over_ranks(error: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Mean of ``error`` over the voxels of all ranks where ``where`` is true; 0 when there is none.
+
+    A crop of air and edges only has nothing to score; it must not stop the run.
+    """
+    total = torch.stack([torch.where(where, error, 0).sum(), where.sum().to(error.dtype)])
+    total = sum_over_ranks(total)
+    return total[0] / total[1].detach().clamp(min=1)
+
+
+def realised_ratios(kinds: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Share of the (modality, unit) pairs of a batch, of all ranks, that each step of the mask hides.
 
     Args:
         kinds: int8 (B, M, gz, gy, gx).
         present: boolean (B, M).
     """
-    there = kinds[present]
-    shares = {f"mask_{name}": float((there == kind).float().mean()) for name, kind in KINDS.items()}
+    there = present[:, :, None, None, None]
+    counts = [((kinds == kind) & there).sum() for kind in KINDS.values()]
+    pairs = present.sum() * kinds[0, 0].numel()
+    *hidden, total = sum_over_ranks(torch.stack([*counts, pairs])).float()
+    shares = {f"mask_{name}": n / total for name, n in zip(KINDS, hidden, strict=True)}
     return {"mask_ratio": sum(shares.values()), **shares}

@@ -111,11 +111,13 @@ class PretrainWatch:
     def reconstruct(self, model: PretrainModel, device: torch.device) -> Reconstruction:
         """Original and reconstruction of a validation case.
 
-        The network is convolutional: the case is whole, not a training crop, up to 160 voxels a side.
+        The case is whole, not a training crop, up to 160 voxels a side; but a training crop for a vision
+        transformer, whose attention grows with the square of the voxels.
         """
         case, unit = self.preview_case, self.config.mask.unit
+        most = self.config.train.crop if self.config.network.backbone == "vit" else 160
         side = int(np.lcm(unit, self.config.network.divisor))
-        shape = [max(side, min(s, 160) // side * side) for s in case.shape]
+        shape = [max(side, min(s, most) // side * side) for s in case.shape]
         start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
         read = case.crop(start, shape)
         grid = [n // unit for n in shape]

@@ -1,4 +1,7 @@
-"""Batches as a function of (seed, step): no state to keep, whoever loads them and wherever a run resumes."""
+"""Batches as a function of (seed, step): no state to keep, whoever loads them and wherever a run resumes.
+
+Each sample is a function of (seed, step, its index in the batch), so a rank prepares its own samples only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from emim.config import MaskConfig, TrainConfig
+from emim.machine.distributed import share
 from emim.masking.patterns import draw_mask
 from emim.training.augmentation import Augmentation
 from emim.volumes.cache import CachedCase
@@ -17,6 +21,11 @@ from emim.volumes.cache import CachedCase
 def step_generator(seed: int, step: int) -> np.random.Generator:
     """The source of all randomness of one step."""
     return np.random.default_rng([seed, step])
+
+
+def sample_generator(seed: int, step: int, index: int) -> np.random.Generator:
+    """The source of all randomness of one sample of a step, which no :func:`step_generator` shares."""
+    return np.random.default_rng(np.random.SeedSequence([seed, step], spawn_key=(index,)))
 
 
 def random_start(rng: np.random.Generator, shape: Sequence[int], size: int) -> tuple[int, ...]:
@@ -33,7 +42,7 @@ def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence
 
 
 class Batches(Dataset):
-    """Item ``step`` is the batch of that step; see the two kinds below.
+    """Item ``step`` is the batch of that step, or this rank's share of it; see the two kinds below.
 
     Args:
         cases: training cases.
@@ -45,13 +54,20 @@ class Batches(Dataset):
         self, cases: Sequence[CachedCase], train: TrainConfig, augmentation: Augmentation | None
     ) -> None:
         self.cases, self.train, self.augmentation = list(cases), train, augmentation
+        self._mine = share(train.batch)  # asked for now: processes that load batches have no rank
 
     def __len__(self) -> int:
         return self.train.steps
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rng = step_generator(self.train.seed, step)
-        return collate([self._augmented(rng) for _ in range(self.train.batch)])
+        return self._batch(step, self._mine)
+
+    def whole(self, step: int) -> dict[str, torch.Tensor]:
+        """The batch of all ranks."""
+        return self._batch(step, range(self.train.batch))
+
+    def _batch(self, step: int, indices: range) -> dict[str, torch.Tensor]:
+        return collate([self._augmented(sample_generator(self.train.seed, step, i)) for i in indices])
 
     def _augmented(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = self._sample(self.cases[rng.integers(len(self.cases))], rng)

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
+from emim.config import TrainConfig
 from emim.errors import EmimError
+from emim.events import Events
+from emim.machine.distributed import (
+    launched_local_rank,
+    node,
+    nodes,
+    on_every_rank,
+    on_first_rank,
+    rank,
+    size,
+)
 from emim.run import RunFolder, write_json
+from emim.training.preflight import refuse
 from emim.training.split import Split, recorded_split
 
 if TYPE_CHECKING:
     from emim.volumes.cache import CachedCase
+
+
+def open_run(out: str | Path, command: str, config: Any, **options: Any) -> RunFolder:
+    """The run folder, with the same settings on every rank; see :class:`emim.run.RunFolder`.
+
+    Raises:
+        EmimError: also when the ranks cannot share a batch equally.
+    """
+    run = on_every_rank(lambda: RunFolder(out, command, config, **options))
+    run.config = on_first_rank(lambda: run.config)
+    check_ranks(run.config.train)
+    return run
+
+
+def first_rank_events(events: Events | None) -> Events:
+    """``events`` where they are told, on the first rank; silent ones on the others."""
+    return events if events is not None and rank() == 0 else Events()
+
+
+def check_ranks(train: TrainConfig) -> None:
+    """Refuse a batch that the ranks cannot share equally."""
+    if train.batch % size():
+        hint = f"It must be a multiple of {size()}, the number of processes, which share it."
+        refuse("train.batch", train.batch, hint)
+    if train.micro_batch is not None and train.micro_batch < 1:
+        refuse("train.micro_batch", train.micro_batch, "It is a positive number of samples.")
 
 
 def record_cohort(run: RunFolder, found: Scan, split: Split) -> None:
@@ -31,7 +70,7 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
     if device != "auto":
         train = dataclasses.replace(run.config.train, device=device)
         run.config = dataclasses.replace(run.config, train=train)
-    split = recorded_split(run.path)
+    split = on_first_rank(lambda: recorded_split(run.path))
     known = {c.id for c in found.cohort.cases}
     if missing := [i for i in (*split.training, *split.validation) if i not in known]:
         raise EmimError(
@@ -48,6 +87,9 @@ def prepare_cases(
 ) -> tuple[list[CachedCase], list[CachedCase]]:
     """The cases to train and to validate on; what the settings leave open is taken from the cohort.
 
+    One rank of each node prepares what is not in the cache. Several nodes first share the work, which
+    suffices where they share the cache; then each makes what a cache of its own still lacks.
+
     Raises:
         EmimError: when a case cannot be prepared.
         Cancelled: when the run is asked to stop.
@@ -57,14 +99,19 @@ def prepare_cases(
 
     config = run.config
     if config.preprocess.spacing is None or config.modalities != cohort.modalities:
-        preprocess = resolve_spacing(cohort, config.preprocess)
+        preprocess = on_first_rank(lambda: resolve_spacing(cohort, config.preprocess))
         run.save_config(dataclasses.replace(config, modalities=cohort.modalities, preprocess=preprocess))
-    cases = build_cache(
-        cohort,
-        run.config.preprocess,
-        Path(cache) if cache else None,
-        run.events,
-        should_stop=run.cancel_requested,
-    )
+
+    def build(ids: Sequence[str]) -> list[CachedCase]:
+        folder = Path(cache) if cache else None
+        part = cohort.select(ids)
+        return build_cache(part, run.config.preprocess, folder, run.events, should_stop=run.cancel_requested)
+
+    ids = [*split.training, *split.validation]
+    shares = [ids[node() :: nodes()], ids] if nodes() > 1 else [ids] if size() > 1 else []
+    builds = launched_local_rank() == 0
+    for part in shares:
+        on_every_rank(lambda part=part: build(part) if builds else None)
+    cases = on_every_rank(lambda: build(ids))
     by_id = {c.id: c for c in cases}
     return [by_id[i] for i in split.training], [by_id[i] for i in split.validation]

@@ -6,6 +6,7 @@ A run trains a task to its end; an estimate tries a few of its steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from emim.package.model import ModelCard
 from emim.run import RunFolder
 from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.finetune_watch import FinetuneWatch
-from emim.training.loop import Optimisation
+from emim.training.optimisation import Optimisation
 from emim.training.pretrain_model import PretrainModel
 from emim.training.pretrain_watch import PretrainWatch
 from emim.training.preview import Segmentation, write_reconstruction, write_segmentation
@@ -41,14 +42,24 @@ class Pretraining:
         device: torch.device,
     ) -> None:
         self.config, self.device = config, device
+        self._watched = training, validation
         torch.manual_seed(config.train.seed)
         self.model = PretrainModel(len(config.modalities), config).to(device)
-        self.watch = PretrainWatch(config, training, validation)
         augmentation = for_pretraining(config.train.mirror)
         self.data = PretrainBatches(training, config.train, augmentation, config.mask)
 
+    @cached_property
+    def watch(self) -> PretrainWatch:
+        return PretrainWatch(self.config, *self._watched)
+
     def optimisation(self) -> Optimisation:
-        return Optimisation(self.model, self.config.train, self.device, self.model)
+        return Optimisation(
+            self.model,
+            self.config.train,
+            self.device,
+            lambda model, batch, step: model(batch, step),
+            weigh=self.model.count_scored,
+        )
 
     def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """The values of a validation; see :meth:`PretrainWatch.measure`."""
@@ -92,12 +103,12 @@ class Finetuning:
         """Moves the network, which may have got other weights since, to the device.
 
         Args:
-            rates: see :func:`emim.training.loop.make_optimiser`.
+            rates: see :func:`emim.training.optimisation.make_optimiser`.
         """
         loss = SegmentationLoss(self.card.overlapping)
 
-        def compute_loss(batch: dict[str, torch.Tensor], step: int):
-            return loss(self.network(batch["input"], batch["present"]), batch["label"]), {}
+        def compute_loss(network: torch.nn.Module, batch: dict[str, torch.Tensor], step: int):
+            return loss(network(batch["input"], batch["present"]), batch["label"]), {}
 
         self.network.to(self.device)
         return Optimisation(self.network, self.config.train, self.device, compute_loss, rates)

@@ -38,10 +38,11 @@ from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
 from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
-from emim.volumes.preprocess import prepare_case, reference_path, working_grid
+from emim.volumes.preprocess import memory_needed, prepare_case, reference_path, working_grid
 
 __all__ = [
     "CacheEntry",
@@ -57,11 +58,13 @@ __all__ = [
 ]
 
 # Raise it with every change that alters a prepared array.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 MARKER = "emim-cache"
 STALE_AFTER = 3600.0  # seconds; no case takes nearly as long to write
 MOST_WORKERS = 8  # beyond, Python's lock and memory (a case needs some of its size several times) limit
+MEMORY_SHARE = 0.7  # of the free memory, for all workers together
 GIB = 2**30
+_KEY = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def build_cache(
     Args:
         config: with a spacing (see :func:`emim.volumes.preprocess.resolve_spacing`).
         folder: of the cache; None: :func:`default_folder`.
-        workers: threads; None: :func:`default_workers`.
+        workers: threads; None: :func:`default_workers`, fewer where memory is short.
         should_stop: asked before each file and each case.
 
     Raises:
@@ -106,11 +109,10 @@ def build_cache(
         Cancelled: when ``should_stop`` said so.
     """
     events = events or Events()
-    workers = workers or default_workers()
     folder = (Path(folder) if folder is not None else default_folder()).absolute()
     _claim(folder)
     _sweep(folder)
-    keys = _keys(cohort, config, folder, workers, should_stop)
+    keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
     ready = {key: summary for key in set(keys) if (summary := read_summary(folder / "cases" / key))}
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
@@ -184,7 +186,7 @@ def _build(
     config: PreprocessConfig,
     folder: Path,
     events: Events,
-    workers: int,
+    workers: int | None,
     should_stop: Callable[[], bool] | None,
 ) -> None:
     """Build the missing cases; the first one alone, to learn how much the crop to the foreground saves."""
@@ -204,6 +206,9 @@ def _build(
             folder,
             "Free some room, or set the environment variable EMIM_CACHE to a folder on a larger disk.",
         )
+    if workers is None:
+        largest = missing[max(bounds, key=bounds.get)]
+        workers = default_workers(memory_needed(largest, modalities, config))
     pool = ThreadPoolExecutor(workers)
     try:
         running = {
@@ -291,7 +296,7 @@ def _key(case: Case, modalities: tuple[str, ...], config: PreprocessConfig, hash
         "spacing": config.spacing,
         "clip": config.clip,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(_KEY.encode(content).encode()).hexdigest()[:32]
 
 
 def largest_size(case: Case, modalities: tuple[str, ...], config: PreprocessConfig) -> int:
@@ -341,9 +346,17 @@ def _case_folders(folder: Path) -> list[Path]:
     return sorted(p for p in cases.iterdir() if p.is_dir() and re.fullmatch("[0-9a-f]{32}", p.name))
 
 
-def default_workers() -> int:
-    """Threads that prepare cases: as many as there are processors, at most 8."""
-    return min(MOST_WORKERS, _processors())
+def default_workers(bytes_each: int = 0) -> int:
+    """Threads that prepare cases: as many as there are processors and free memory for, at most 8.
+
+    Args:
+        bytes_each: what one needs (:func:`emim.volumes.preprocess.memory_needed`).
+    """
+    workers = min(MOST_WORKERS, _processors())
+    free = free_memory()
+    if not bytes_each or free is None:
+        return workers
+    return max(1, min(workers, int(MEMORY_SHARE * free / bytes_each)))
 
 
 def _processors() -> int:

@@ -8,10 +8,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from emim.errors import Cancelled, EmimError
 
+AT_ONCE = 500
 Memo = dict[str, tuple[int, int, str]]
 
 
@@ -28,19 +30,26 @@ def fingerprints(
         Cancelled: when ``should_stop``, asked before each file, said so.
     """
 
-    def entry(path: str) -> tuple[int, int, str]:
-        if should_stop is not None and should_stop():
-            raise Cancelled("Stopped while preparing the cases.")
-        return _entry(path, memo)
+    def entries(some: list[str]) -> list[tuple[int, int, str]]:
+        found = []
+        for path in some:
+            if should_stop is not None and should_stop():
+                raise Cancelled("Stopped while preparing the cases.")
+            found.append(_entry(path, memo.get(names[path])))
+        return found
 
-    paths = list(dict.fromkeys(paths))
+    names = {path: os.path.abspath(path) for path in paths}
     memo = _read_memo(memo_file)
-    with ThreadPoolExecutor(workers) as pool:  # hashing releases the GIL
-        entries = list(pool.map(entry, paths))
-    fresh = dict(zip(map(os.path.abspath, paths), entries, strict=True))
+    unread = [p for p, name in names.items() if name not in memo]
+    # Files that are known only cost a look each: many at a time, or the pool would cost more than they do.
+    known = [p for p, name in names.items() if name in memo]
+    tasks = [known[i : i + AT_ONCE] for i in range(0, len(known), AT_ONCE)] + [[p] for p in unread]
+    with ThreadPoolExecutor(workers) as pool:  # hashing and looking release the GIL
+        found = dict(zip([*known, *unread], chain.from_iterable(pool.map(entries, tasks)), strict=True))
+    fresh = {names[path]: entry for path, entry in found.items()}
     if any(memo.get(path) != entry for path, entry in fresh.items()):
         _write_memo(memo_file, _read_memo(memo_file) | fresh)
-    return {path: entry[2] for path, entry in zip(paths, entries, strict=True)}
+    return {path: found[path][2] for path in names}
 
 
 def known_fingerprints(paths: Iterable[str], memo_file: Path) -> dict[str, str]:
@@ -62,10 +71,9 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _entry(path: str, memo: Memo) -> tuple[int, int, str]:
+def _entry(path: str, known: tuple[int, int, str] | None) -> tuple[int, int, str]:
     try:
         stat = os.stat(path)
-        known = memo.get(os.path.abspath(path))
         if known and known[:2] == (stat.st_size, stat.st_mtime_ns):
             return known
         with open(path, "rb") as file:

@@ -37,7 +37,7 @@ class Foreground:
 
 
 def find_foreground(array: np.ndarray) -> Foreground:
-    """Find the patient in one finite, not constant image (Z, Y, X), float32.
+    """Find the patient in one finite, not constant image (Z, Y, X), float32 or integers of at most 16 bits.
 
     An image whose border holds (nearly) one value, whatever it is, was stripped: everything else is
     foreground. In a raw image Otsu's threshold separates tissue from the noise of air; where nothing
@@ -50,13 +50,15 @@ def find_foreground(array: np.ndarray) -> Foreground:
         if not inside.any():
             return Foreground(inside, fill)
         box = bounding_box(inside)
-        distance, inside = np.abs(array[box] - fill), inside[box]
-        reach = _range(distance[inside])[1]
-        noisy = np.count_nonzero(distance[inside] < NOISE * reach) / np.count_nonzero(inside)
-        if share >= SURE_BORDER or noisy < FEW_NOISY:
+        distance = array[box] - np.float32(fill)
+        np.abs(distance, out=distance)
+        values = distance[inside[box]]
+        reach = _range(values)[1]
+        if share >= SURE_BORDER or np.count_nonzero(values < NOISE * reach) < FEW_NOISY * values.size:
             mask = np.zeros(array.shape, bool)
             mask[box] = _solid(distance > HALO * reach)
             return Foreground(mask, fill)
+    array = array.astype(np.float32, copy=False)
     threshold, ratio = _otsu(array)
     if ratio > NO_AIR:
         return Foreground(np.ones(array.shape, bool), None)
@@ -105,8 +107,11 @@ def _otsu(array: np.ndarray) -> tuple[float, float]:
 def _solid(mask: np.ndarray) -> np.ndarray:
     """``mask`` without specks and with its holes filled."""
     parts = _parts(mask)
-    sizes = np.bincount(parts[mask], minlength=1)
-    return _filled((sizes >= SMALL_PART * sizes.max())[parts] & mask)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0  # what is outside
+    large = sizes >= max(1, SMALL_PART * sizes.max())
+    one = np.count_nonzero(large) == 1  # as a rule; a comparison is faster than a table
+    return _filled(parts == large.argmax() if one else large[parts])
 
 
 def _closed(mask: np.ndarray) -> np.ndarray:
@@ -131,13 +136,16 @@ def _closed(mask: np.ndarray) -> np.ndarray:
 def _filled(mask: np.ndarray) -> np.ndarray:
     """2-D or 3-D ``mask`` with every hole filled that is not connected to the outside."""
     # One voxel of air all around joins all that is outside, so that only true holes are left.
-    parts = _parts(np.pad(~mask, 1, constant_values=True))
-    return (parts != parts.flat[0])[(slice(1, -1),) * mask.ndim]
+    air = np.ones([n + 2 for n in mask.shape], bool)
+    middle = (slice(1, -1),) * mask.ndim
+    np.logical_not(mask, out=air[middle])
+    parts = _parts(air)
+    return (parts != parts.flat[0])[middle]
 
 
 def _parts(mask: np.ndarray) -> np.ndarray:
     """The number of the connected part each voxel of ``mask`` belongs to; 0 outside."""
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(mask, np.uint8))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask).view(np.uint8))
     return sitk.GetArrayFromImage(sitk.ConnectedComponent(image))

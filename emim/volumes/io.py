@@ -10,7 +10,7 @@ import numpy as np
 
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
-from emim.volumes.integrity import nifti_problem
+from emim.volumes.nifti import DamagedFile, is_nifti, read_nifti
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -50,12 +50,29 @@ def read_image(path: str | Path) -> sitk.Image:
     """Read a 3-D image as 32-bit float, its geometry exactly as in the file.
 
     Raises:
+        EmimError: as :func:`read_volume`.
+    """
+    array, grid = read_volume(path)
+    return grid.to_image(array)
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a 3-D image: its voxels (Z, Y, X), float32, and its grid.
+
+    Raises:
+        EmimError: as :func:`read_stored`.
+    """
+    voxels, grid = read_stored(path)
+    return voxels.astype(np.float32, copy=False), grid
+
+
+def read_stored(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """As :func:`read_volume`, but the voxels in the type of the file, which may need half the memory.
+
+    Raises:
         EmimError: as :func:`read_header`; also for NaN or infinite voxels and for a constant image.
     """
-    import SimpleITK as sitk
-
-    image = _read(path, sitk.sitkFloat32)
-    voxels = sitk.GetArrayViewFromImage(image)
+    voxels, grid = _read(path)
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite(low + high):
         count = int(np.count_nonzero(~np.isfinite(voxels)))
@@ -68,40 +85,58 @@ def read_image(path: str | Path) -> sitk.Image:
         raise EmimError(
             f"The image is empty: every voxel is {low:g}.", path, "Leave it out or export it again."
         )
-    return image
+    return voxels, grid
 
 
 def read_label(path: str | Path) -> sitk.Image:
     """Read a 3-D label map as 16-bit integer; it may be empty (all 0).
 
     Raises:
+        EmimError: as :func:`read_label_volume`.
+    """
+    array, grid = read_label_volume(path)
+    return grid.to_image(array)
+
+
+def read_label_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a 3-D label map: its voxels (Z, Y, X), int16, and its grid.
+
+    Raises:
         EmimError: as :func:`read_header`; also for values that are not integers of 16 bits.
     """
-    import SimpleITK as sitk
-
-    image = _read(path, sitk.sitkFloat32)
-    voxels = sitk.GetArrayViewFromImage(image)
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(voxels) <= np.iinfo(np.int16).max) | (voxels != np.rint(voxels))
+    voxels, grid = _read(path)
+    most = np.iinfo(np.int16).max
+    wrong = ~((voxels >= -most) & (voxels <= most))  # NaN too
+    if voxels.dtype.kind == "f":
+        wrong |= voxels != np.rint(voxels)
     if wrong.any():
         raise EmimError(
             f"A label map holds whole numbers, but this file holds {voxels[wrong][0]:g}.",
             path,
             "If it is an image, name it as one; if labels were interpolated, repeat that with nearest.",
         )
-    return sitk.Cast(image, sitk.sitkInt16)
+    return voxels.astype(np.int16, copy=False), grid
 
 
-def _read(path: str | Path, pixel_type: int) -> sitk.Image:
+def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (Z, Y, X), in the type of the file, and grid."""
+    import SimpleITK as sitk
+
     reader = _open(path)
-    _grid(reader, path)
-    _refuse_damaged(path)
-    size = reader.GetSize()
-    if len(size) == 4:  # a single volume stored as a series of one
-        reader.SetExtractSize((*size[:3], 0))
-    reader.SetOutputPixelType(pixel_type)
+    grid = _grid(reader, path)
     try:
-        return reader.Execute()
+        if is_nifti(path) and (array := read_nifti(path)) is not None:
+            return array.reshape(grid.shape), grid
+        size = reader.GetSize()
+        if len(size) == 4:  # a single volume stored as a series of one
+            reader.SetExtractSize((*size[:3], 0))
+        return sitk.GetArrayFromImage(reader.Execute()), grid
+    except DamagedFile as error:
+        raise EmimError(
+            f"The voxels cannot be used: {error}.",
+            path,
+            "Copy or export the file again, and compare sizes.",
+        ) from error
     except RuntimeError as error:
         raise _unreadable(path, error) from error
 
@@ -152,15 +187,6 @@ def _grid(reader: sitk.ImageFileReader, path: str | Path) -> Grid:
         raise EmimError("The header gives no usable spacing and directions.", path, "Export the image again.")
     _refuse_shear(reader, grid, path)
     return grid
-
-
-def _refuse_damaged(path: str | Path) -> None:
-    if str(path).lower().endswith((".nii", ".nii.gz")) and (problem := nifti_problem(path)):
-        raise EmimError(
-            f"The voxels cannot be used: {problem}.",
-            path,
-            "Copy or export the file again, and compare sizes.",
-        )
 
 
 def _refuse_shear(reader: sitk.ImageFileReader, grid: Grid, path: str | Path) -> None:

@@ -1,7 +1,9 @@
 """From one grid to another: copied where the voxels coincide, else interpolated once.
 
 Interpolation is linear: it neither overshoots at the edge of a skull-stripped brain nor rings around
-a constant background, as B-splines do, and it is several times faster. Where it would skip voxels
+a constant background, as B-splines do, and it is several times faster. Where the axes of both grids are
+parallel, it is done along one axis after the other, which costs a fraction of ITK's way, the way of all other
+grids; the two agree to rounding. Where it would skip voxels
 (the target is more than 1.5 times coarser), the source is first smoothed with a Gaussian that widens
 its resolution to the target's (Cardoso et al., MICCAI 2015): sigma = sqrt(f^2 - 1) / 2.355 voxels.
 """
@@ -10,16 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emim.volumes.foreground import bounding_box
 from emim.volumes.grid import SAME_POSITION, Grid, index_map
 
-if TYPE_CHECKING:
-    import SimpleITK as sitk
-
 SMOOTH_ABOVE = 1.5
+PARALLEL = 1e-4  # voxels that axes called parallel may diverge by over the whole grid
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -43,8 +43,6 @@ def resample_volume(array: np.ndarray, source: Grid, target: Grid, outside: floa
     copied = copy_voxels(array, source, target, outside)
     if copied is not None:
         return copied
-    import SimpleITK as sitk
-
     factors = np.abs(index_map(source, target)[0]).max(axis=1)  # source voxels per target step
     sigmas = [math.sqrt(f**2 - 1) / FWHM_PER_SIGMA if f > SMOOTH_ABOVE else 0.0 for f in factors]
     box, source = needed_part(source, target, margin=[math.ceil(3 * s) + 2 for s in sigmas])
@@ -54,7 +52,7 @@ def resample_volume(array: np.ndarray, source: Grid, target: Grid, outside: floa
     for axis, sigma in enumerate(reversed(sigmas)):
         if sigma:
             array = _smooth(array, axis, sigma)
-    return _interpolate(source.to_image(array), target, sitk.sitkLinear, outside)
+    return _linear(array, source, target, outside)
 
 
 def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
@@ -70,9 +68,21 @@ def resample_label(label: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     copied = copy_voxels(label, source, target, 0)
     if copied is not None:
         return copied
-    import SimpleITK as sitk
-
-    return _interpolate(source.to_image(label), target, sitk.sitkLabelLinear, 0)
+    out = np.zeros(target.shape, np.int16)
+    if not label.any():
+        return out
+    labelled = source.cropped(*zip(*((s.start, s.stop) for s in bounding_box(label != 0)), strict=True))
+    region, target = needed_part(target, labelled, margin=(2, 2, 2))
+    if 0 in target.size:
+        return out
+    box, source = needed_part(source, target, margin=(2, 2, 2))
+    label = label[box]
+    heaviest = _linear((label == 0).astype(np.float32), source, target, 1.0)
+    for value in np.unique(label[label != 0]):
+        weight = _linear((label == value).astype(np.float32), source, target, 0.0)
+        out[region][weight > heaviest] = value
+        np.maximum(heaviest, weight, out=heaviest)
+    return out
 
 
 def copy_voxels(array: np.ndarray, source: Grid, target: Grid, outside: float) -> np.ndarray | None:
@@ -128,14 +138,52 @@ def _smooth(array: np.ndarray, axis: int, sigma: float) -> np.ndarray:
     return np.moveaxis(smooth, 0, axis)
 
 
-def _interpolate(image: sitk.Image, target: Grid, interpolator: int, outside: float) -> np.ndarray:
+def _linear(array: np.ndarray, source: Grid, target: Grid, outside: float) -> np.ndarray:
+    """Interpolate float32 ``array`` (Z, Y, X); voxels half a voxel or more outside become ``outside``."""
+    matrix, offset = index_map(source, target)
+    axes = np.abs(matrix).argmax(axis=0)  # the source axis that runs along each target axis
+    straight = np.zeros((3, 3))
+    straight[axes, range(3)] = matrix[axes, range(3)]
+    if len(set(axes)) < 3 or np.abs(target.corners() @ (matrix - straight).T).max() >= PARALLEL:
+        return _interpolate(array, source, target, outside)
+    array = array.transpose(2, 1, 0).transpose(axes).transpose(2, 1, 0)
+    inside = [slice(None)] * 3
+    for i in (2, 1, 0):  # planes, then rows: what is left is smallest where it is slowest
+        positions = offset[axes[i]] + matrix[axes[i], i] * np.arange(target.size[i])
+        array, inside[2 - i] = _linear_along(array, 2 - i, np.round(positions, 6))
+    if array.shape == target.shape:
+        return np.ascontiguousarray(array)
+    out = np.full(target.shape, outside, np.float32)
+    out[tuple(inside)] = array
+    return out
+
+
+def _linear_along(array: np.ndarray, axis: int, positions: np.ndarray) -> tuple[np.ndarray, slice]:
+    """``array`` at fractional ``positions`` of an axis, and which of them lie inside (a run without gaps)."""
+    last = array.shape[axis] - 1
+    found = np.flatnonzero((positions >= -0.5) & (positions < last + 0.5))
+    inside = slice(found[0], found[-1] + 1) if found.size else slice(0, 0)
+    positions = np.clip(positions[inside], 0, last)
+    below = np.minimum(positions.astype(int), max(0, last - 1))
+    share = (positions - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    low = array.take(below, axis)
+    if not share.any():
+        return low, inside
+    high = array.take(np.minimum(below + 1, last), axis)
+    high -= low
+    high *= share
+    high += low
+    return high, inside
+
+
+def _interpolate(array: np.ndarray, source: Grid, target: Grid, outside: float) -> np.ndarray:
     import SimpleITK as sitk
 
     resampled = sitk.Resample(
-        image,
+        source.to_image(array),
         target.size,
         sitk.Transform(3, sitk.sitkIdentity),
-        interpolator,
+        sitk.sitkLinear,
         target.origin,
         target.spacing,
         target.direction,
