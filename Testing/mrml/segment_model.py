@@ -34,7 +34,7 @@ def threshold_model(tmp_path_factory):
         ),
         overlapping=True,
         preprocess=PreprocessConfig(spacing=(SPACING,) * 3, reference="FLAIR"),
-        network=NetworkConfig(4, (1, 1)),
+        network=NetworkConfig(filters=4, blocks=(1, 1)),
         crop=32,
         patterns={"T1": ["t1"], "FLAIR": ["flair"]},
     )

@@ -22,7 +22,7 @@ CARD = ModelCard(
     structures=(Structure("tumour", (1,), 1, (255, 0, 0)),),
     overlapping=False,
     preprocess=PreprocessConfig(spacing=(1.0, 1.0, 1.0)),
-    network=NetworkConfig(4, (1, 1)),
+    network=NetworkConfig(filters=4, blocks=(1, 1)),
     crop=32,
 )
 

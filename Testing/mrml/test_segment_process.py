@@ -179,7 +179,7 @@ def test_in_the_background(host, threshold_model):
 def test_cancel_leaves_nothing(host, threshold_model):
     inputs, logic, ends = pair(), EMIMSegmentLogic(), []
     before = node_ids()
-    for seconds in (0.0, 3.0):  # at the start, and while torch is loading
+    for seconds in (0.0, 0.7):  # at the start, and while torch is loading
         run = logic.process(
             inputs,
             str(threshold_model),

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+SLOW_WEIGHTS = torch.backends.cpu.get_cpu_capability() != "AVX512"
 SMALLEST_PLANE = 12**2  # below, the products are too short to pay
 SLAB_BYTES = 4e6  # of the input at a time: about the cache of a core
 SINGLE_SMALL = 20480  # channels x depth x rows up to which PyTorch keeps a single volume from oneDNN
@@ -54,7 +55,7 @@ class _OnCpu(torch.autograd.Function):
             else:
                 of_input = nn.grad.conv3d_input(x.shape, weight, gradient, padding=1)
         if ctx.needs_input_grad[1]:
-            if x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE or _single_small(x):
+            if _single_small(x) or (SLOW_WEIGHTS and x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE):
                 of_weight = weight_gradient(x, gradient)
             else:
                 of_weight = nn.grad.conv3d_weight(x, weight.shape, gradient, padding=1)
