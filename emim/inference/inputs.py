@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ import numpy as np
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
-from emim.volumes.io import read_header, read_volume
+from emim.volumes.io import read_header, read_stored
 
 # Fewer different values than any MRI has, whatever its number of bits.
 FEW_VALUES = 8
-READERS = 2  # files read at a time; each holds its voxels
 
 
 def match_inputs(
@@ -92,16 +90,15 @@ def check_files(images: Mapping[str, str], reference: str, will_align: bool = Fa
                 "The files belong to different patients or coordinate systems; register them first.",
             )
     seen: dict[bytes, str] = {}
-    with ThreadPoolExecutor(READERS) as pool:
-        digests = pool.map(_digest_of_image, images.values())
-        for (modality, path), digest in zip(images.items(), digests, strict=True):
-            if digest in seen:
-                raise EmimError(
-                    f"{modality} is a copy of {seen[digest]}: every voxel is the same.",
-                    path,
-                    "Give each modality its own image; leave out one that is missing.",
-                )
-            seen[digest] = modality
+    for modality, path in images.items():
+        digest = _digest_of_image(path)
+        if digest in seen:
+            raise EmimError(
+                f"{modality} is a copy of {seen[digest]}: every voxel is the same.",
+                path,
+                "Give each modality its own image; leave out one that is missing.",
+            )
+        seen[digest] = modality
 
 
 def describe_grids(images: Mapping[str, str], reference: str) -> str | None:
@@ -132,7 +129,7 @@ def overlap(first: Grid, second: Grid) -> bool:
 
 def _digest_of_image(path: str) -> bytes:
     """What tells the voxels of an image from all others; the file must not be a label map."""
-    voxels, _ = read_volume(path)
+    voxels, _ = read_stored(path)
     # A part of the voxels tells an image at once, without sorting millions.
     for part in (voxels.ravel()[: 2 * FEW_VALUES], voxels.ravel()[:: max(1, voxels.size // 10_000)], voxels):
         values = np.unique(part)

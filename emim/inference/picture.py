@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from emim.config import Structure
 from emim.inference.labelling import Labelling
 from emim.report.overlay import write_overlay
-from emim.volumes.grid import Grid
-from emim.volumes.io import read_image
+from emim.volumes.io import read_stored
 from emim.volumes.resample import copy_voxels
 
 
@@ -19,10 +16,10 @@ def write_picture(
     path: Path, reference: str | Path, result: Labelling, structures: Sequence[Structure]
 ) -> None:
     """Write three slices of ``reference`` with ``result`` (on its grid) over them as a PNG."""
-    image = read_image(reference)
-    grid = Grid.of(image)
+    voxels, grid = read_stored(reference)
     upright = grid.oriented()  # the picture's axes are the patient's, nearly
-    background = copy_voxels(sitk.GetArrayFromImage(image), grid, upright, 0)
+    background = copy_voxels(voxels, grid, upright, 0)
+    del voxels  # or the picture would need as much memory again
     label = copy_voxels(result.label, grid, upright, 0)
     colors = {s.output: s.color for s in structures}
     names = {s.output: s.name for s in structures}

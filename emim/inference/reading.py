@@ -11,7 +11,7 @@ import numpy as np
 
 from emim.cohort.case import Case
 from emim.events import Events
-from emim.inference.inputs import READERS, check_files, describe_grids
+from emim.inference.inputs import check_files, describe_grids
 from emim.inference.job import Job, Options
 from emim.package.model import ModelCard
 from emim.volumes.preprocess import PreparedCase, prepare_case
@@ -56,7 +56,7 @@ def read_case(job: Job, card: ModelCard, options: Options, events: Events) -> Re
     alignments = _align(job, options, events)
     moves = {m: a.matrix_lps for m, a in alignments.items()}
     settings = dataclasses.replace(card.preprocess, reference=job.reference)
-    prepared = prepare_case(Case(job.case, job.case, job.images), card.modalities, settings, moves, READERS)
+    prepared = prepare_case(Case(job.case, job.case, job.images), card.modalities, settings, moves)
     return Ready(
         prepared,
         alignments,

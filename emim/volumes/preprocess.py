@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 
@@ -65,7 +64,6 @@ def prepare_case(
     modalities: Sequence[str],
     config: PreprocessConfig,
     moves: Mapping[str, np.ndarray] | None = None,
-    readers: int = 1,
 ) -> PreparedCase:
     """Read a case and bring it to one grid.
 
@@ -81,7 +79,6 @@ def prepare_case(
         config: with a spacing (see :func:`resolve_spacing`).
         moves: modality to the rigid motion (4, 4), LPS mm, that its image is to be aligned by; not
             for the reference.
-        readers: modalities that are worked on at a time, each in a thread of its own.
 
     Raises:
         EmimError: naming the file, when one cannot be used.
@@ -108,8 +105,7 @@ def prepare_case(
             )
         return scan, measured
 
-    with ThreadPoolExecutor(readers) as pool:
-        scans = dict(zip(names, pool.map(read, names), strict=True))
+    scans = {m: read(m) for m in names}
     foreground = np.logical_or.reduce([measured for _, measured in scans.values()])
     label = _read_label(case, full) if case.label else None
     box = _crop_box(foreground if label is None else foreground | (label != 0))
@@ -124,15 +120,15 @@ def prepare_case(
         inside = measured[box] if scan.stripped else foreground
         np.multiply(volume, inside, out=image[modalities.index(m)])
 
-    with ThreadPoolExecutor(readers) as pool:
-        list(pool.map(fill, names))
+    for m in names:
+        fill(m)
     if label is not None:
         label = np.ascontiguousarray(label[box])
     return PreparedCase(image, present, foreground, label, grid, reference)
 
 
 def memory_needed(case: Case, modalities: Sequence[str], config: PreprocessConfig) -> int:
-    """The most bytes that :func:`prepare_case` takes for a case with one reader, from the headers alone.
+    """The most bytes that :func:`prepare_case` takes for a case, from the headers alone.
 
     Measured on raw heads, whose crops save nothing; skull-stripped ones take two thirds of it.
     """

@@ -25,8 +25,8 @@ from monai.transforms import (
     Spacingd,
 )
 
-from emim.networks.build import build_segmenter
 from emim.package.bundle import read_package
+from measure.monai_network import monai_network
 
 
 def z_score(image, clip: float):
@@ -55,9 +55,7 @@ def main(model: str, output: str, overlap: float, batch: int, files: dict[str, s
         ]
     )
     data = load(files)
-    network = build_segmenter(len(keys), card.outputs, card.network)
-    network.load_state_dict(package.load_state())
-    network.eval()
+    network = monai_network(package)
     # MONAI's arrays are (X, Y, Z); the network was trained on (Z, Y, X).
     image = data["image"].permute(0, 3, 2, 1)[None].as_tensor()
     with torch.no_grad():

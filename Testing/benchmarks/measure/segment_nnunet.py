@@ -12,7 +12,6 @@ import sys
 
 import torch
 
-from emim.networks.build import build_segmenter
 from emim.package.bundle import read_package
 
 
@@ -21,6 +20,7 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from measure.monai_network import monai_network
     from measure.nnunet import plans_of
 
     package = read_package(model)
@@ -37,7 +37,7 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
         description["regions_class_order"] = [s.output for s in card.structures]
     else:
         description["labels"] = {"background": 0, **{s.name: i for i, s in enumerate(card.structures, 1)}}
-    network = build_segmenter(len(card.modalities), card.outputs, card.network)
+    network = monai_network(package)
     predictor = nnUNetPredictor(
         tile_step_size=1 - overlap,
         use_mirroring=False,
@@ -50,7 +50,7 @@ def main(model: str, output: str, overlap: float, files: dict[str, str]) -> None
         network,
         manager,
         manager.get_configuration("3d_fullres"),
-        [package.load_state()],
+        [network.state_dict()],
         description,
         "",
         None,
