@@ -13,7 +13,7 @@ from typing import Any
 
 from emim.errors import EmimError
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -318,6 +318,17 @@ def from_dict(kind: type, data: dict[str, Any], base: Any = None, where: str = "
         return kind(**values)
     except TypeError as error:
         raise EmimError(f"Incomplete settings: {error}.", where or kind.__name__) from error
+
+
+def upgrade(data: dict[str, Any], version: int) -> dict[str, Any]:
+    """Settings that an earlier ``version`` wrote, in the form of the present one."""
+    data = dict(data)
+    if version < 2:
+        if backbone := data.pop("backbone", None):
+            data["network"] = {"backbone": backbone, **data.get("network", {})}
+        if "regulariser" in data:  # there was no other
+            data["regulariser"] = {"view": "whole", **data["regulariser"]}
+    return data
 
 
 def _convert(hint: Any, value: Any, base: Any, path: str) -> Any:

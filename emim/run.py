@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from emim import __version__, stopping
-from emim.config import CONFIG_VERSION, from_dict, to_dict
+from emim.config import CONFIG_VERSION, from_dict, to_dict, upgrade
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_json
 from emim.machine.distributed import launched_rank
@@ -106,7 +106,9 @@ class RunFolder:
     def _open(self, config: Any, resume: bool, overwrite: bool) -> None:
         if resume and not self.config_file.is_file():
             raise EmimError("There is no run to resume.", self.path, "Start it without --resume.")
-        if not resume:
+        if resume:
+            _refuse_earlier_version(self.path, self.config_file)
+        else:
             refuse_existing(self.path, overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.path)
@@ -251,6 +253,20 @@ def _is_run(path: Path) -> bool:
         return False
 
 
+def _refuse_earlier_version(path: Path, config: Path) -> None:
+    """A run of an earlier version drew other batches, and its checkpoint holds other parts."""
+    try:
+        version = json.loads(config.read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError):  # read_config tells
+        return
+    if version < CONFIG_VERSION:
+        raise EmimError(
+            "The run was begun by an earlier EMIM and cannot be continued by this one.",
+            path,
+            "Begin anew, or fine-tune from what it has learned so far.",
+        )
+
+
 def read_config(path: str | Path, command: str, kind: type) -> Any:
     """The settings of the run in folder ``path``.
 
@@ -267,7 +283,7 @@ def read_config(path: str | Path, command: str, kind: type) -> Any:
         raise EmimError("The run was made by a newer EMIM.", path, "Update EMIM.")
     if found != command:
         raise EmimError(f"This is a {found} run, not a {command} run.", path)
-    return from_dict(kind, data)
+    return from_dict(kind, upgrade(data, version))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

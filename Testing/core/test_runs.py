@@ -16,9 +16,10 @@ import SimpleITK as sitk
 import torch
 
 from emim.cli import main
+from emim.config import NetworkConfig, PretrainConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
-from emim.run import RunFolder, load_tensors
+from emim.run import RunFolder, load_tensors, read_config
 from emim.training.finetune import finetune
 from emim.training.pretrain import pretrain
 
@@ -347,3 +348,17 @@ def test_names_that_a_code_page_lacks_do_not_silence_the_events(monkeypatch):
     events.result(done=True)
     lines = [json.loads(line) for line in pipe.buffer.getvalue().decode("utf-8").splitlines()]
     assert lines[0]["text"] == "/data/Łódź" and lines[1]["type"] == "result"
+
+
+def test_a_run_of_an_earlier_version_is_read_but_not_continued(tmp_path):
+    folder = tmp_path / "run"
+    with RunFolder(folder, "pretrain", PretrainConfig(), events=Events()):
+        pass
+    data = json.loads((folder / "config.json").read_text())
+    data["version"], data["backbone"] = 1, data["network"].pop("backbone")
+    del data["regulariser"]["view"]
+    (folder / "config.json").write_text(json.dumps(data))
+    config = read_config(folder, "pretrain", PretrainConfig)
+    assert config.network == NetworkConfig() and config.regulariser.view == "whole"
+    with pytest.raises(EmimError, match="begun by an earlier EMIM"):
+        RunFolder(folder, "pretrain", PretrainConfig(), resume=True, events=Events())
