@@ -17,6 +17,7 @@ import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
 from emim.phantom.anatomy import build_head, draw_anatomy
+from emim.phantom.noise import SmoothNoise
 from emim.phantom.signal import MODALITIES, draw_protocol
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
@@ -128,6 +129,7 @@ def _make_subjects(
     own_grids: bool,
     events: Events,
 ) -> list[dict]:
+    SmoothNoise(np.random.default_rng(0), 60.0)  # ITK's first use, of its thread pool, belongs in one thread
     # Threads suffice: NumPy and SimpleITK let go of the interpreter lock. Few, for the sake of memory.
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     made = []
