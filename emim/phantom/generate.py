@@ -17,8 +17,8 @@ import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
 from emim.phantom.anatomy import build_head, draw_anatomy
-from emim.phantom.noise import SmoothNoise
 from emim.phantom.signal import MODALITIES, draw_protocol
+from emim.volumes.itk_threads import prepare_itk
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
@@ -129,7 +129,7 @@ def _make_subjects(
     own_grids: bool,
     events: Events,
 ) -> list[dict]:
-    SmoothNoise(np.random.default_rng(0), 60.0)  # ITK's first use, of its thread pool, belongs in one thread
+    prepare_itk()
     # Threads suffice: NumPy and SimpleITK let go of the interpreter lock. Few, for the sake of memory.
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     made = []
