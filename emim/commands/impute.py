@@ -53,8 +53,5 @@ def _impute(options: argparse.Namespace, events: Events) -> None:
     events.result(**result)
     say(events, f"{result['modality']} from {', '.join(result['inputs'])}: {result['output']}")
     if near := result["similarity"]:
-        say(
-            events,
-            f"Against the true image, where both are: PSNR {near['psnr']:.2f} dB, SSIM {near['ssim']:.3f}, "
-            f"mean squared error {near['mse']:.3f} (z-scores)",
-        )
+        scores = f"PSNR {near['psnr']:.2f} dB, SSIM {near['ssim']:.3f}, mean squared error {near['mse']:.3f}"
+        say(events, f"Against the true image, in the foreground, in z-scores: {scores}")
