@@ -89,7 +89,10 @@ class Reconstructor:
         )
         if most == 0:
             return f"{kind} never hides a whole modality: it has not learned to make one up.", hint
-        return f"{kind} hides at most {most} whole modalities at once; here {missing} are missing.", hint
+        return (
+            f"{kind} never hides more than {most} of the modalities whole; here {missing} are missing.",
+            hint,
+        )
 
     def load(self, device: torch.device) -> nn.Module:
         """The network with its weights, on ``device``, ready for inference."""

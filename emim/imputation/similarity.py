@@ -18,7 +18,8 @@ class Similarity(NamedTuple):
         psnr: dB, 10 log10(range² / mse), by the range of the truth in the mask.
         ssim: at most 1; mean over the mask of the local SSIM (Wang et al. 2004: Gaussian window of sigma
             1.5 voxels, K1 = 0.01, K2 = 0.03). Outside the mask both volumes have the lowest value of the
-            truth, which becomes 0, as in air, because SSIM needs values that are not negative.
+            truth, which becomes 0, as in air, because SSIM needs values that are not negative; windows
+            at the border of the mask see that common air, which raises it there.
         voxels: how many.
     """
 
