@@ -16,7 +16,7 @@ from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
 from emim.evaluation.by_subset import evaluate_subsets
 from emim.evaluation.segmentation import evaluate
-from emim.evaluation.subsets import check_trained, marks, parse_subsets
+from emim.evaluation.subsets import check_trained, distinct, marks, parse_subsets
 from emim.events import Events
 from emim.inference.predict import predict_case
 from emim.inference.segment import segment
@@ -100,6 +100,9 @@ def test_names_of_subsets():
     assert parse_subsets("leave-one-out", ("T1",)) == [("T1",)]
     assert parse_subsets("flair + t1, T2", FOUR) == [("T1", "FLAIR"), ("T2",)]
     assert parse_subsets("t1+C,T1", ("T1+C", "T1")) == [("T1+C",), ("T1",)]
+    assert distinct([("T1+C", "t2"), ["T2"]], ("T2", "T1+C")) == [("T2", "T1+C"), ("T2",)]
+    with pytest.raises(EmimError, match="names no modality"):
+        distinct([()], FOUR)
     assert marks(("T1", "T2"), FOUR) == ["●", "○", "●", "○"]
     with pytest.raises(EmimError, match="no modality 'PD'"):
         parse_subsets("T1+PD", FOUR)
@@ -163,7 +166,7 @@ def test_a_case_is_prepared_once_and_fewer_subsets_use_more_cases(model, cohort,
     monkeypatch.setattr(by_subset, "prepare_case", lambda case, *a: prepared.append(case) or real(case, *a))
     evaluate_subsets(model, cohort, "all", device="cpu")
     assert [c.id for c in prepared] == ["c0", "c1"] and all(c.label is None for c in prepared)
-    result = evaluate_subsets(model, cohort, "FLAIR", device="cpu")
+    result = evaluate_subsets(model, cohort, [("FLAIR",)], device="cpu")
     assert len(result.results["FLAIR",].cases) == 3 and not result.left_out
 
 

@@ -30,7 +30,7 @@ from emim.evaluation.segmentation import (
     warn_of_values,
 )
 from emim.evaluation.subset_table import markdown_table, text_table
-from emim.evaluation.subsets import ALL, Subset, check_trained, parse_subsets
+from emim.evaluation.subsets import ALL, Subset, check_trained, distinct, parse_subsets
 from emim.events import Events
 from emim.inference.inputs import check_files, choose_reference, overlap
 from emim.inference.labelling import label_on_grid
@@ -145,8 +145,8 @@ def evaluate_subsets(
     events = events or Events()
     package = model if isinstance(model, Package) else read_package(model)
     card = package.card
-    text = subsets if isinstance(subsets, str) else ",".join("+".join(s) for s in subsets)
-    wanted = parse_subsets(text, card.modalities)
+    parse = parse_subsets if isinstance(subsets, str) else distinct
+    wanted = parse(subsets, card.modalities)
     if not untrained:
         check_trained(wanted, card)
     if quality not in QUALITIES:

@@ -29,10 +29,21 @@ def parse_subsets(text: str, modalities: Sequence[str]) -> list[Subset]:
     if text.strip().casefold() == LEAVE_ONE_OUT:
         fewer = [tuple(m for m in modalities if m != left_out) for left_out in modalities]
         return [tuple(modalities), *(s for s in fewer if s)]
+    return distinct((_names(part, modalities) for part in text.split(",")), modalities)
+
+
+def distinct(named: Iterable[Iterable[str]], modalities: Sequence[str]) -> list[Subset]:
+    """The subsets ``named``, each in the order of ``modalities``.
+
+    Raises:
+        EmimError: as :func:`parse_subsets`, and for a subset without any modality.
+    """
     subsets: list[Subset] = []
-    for part in text.split(","):
-        named = {_find(name, modalities) for name in _names(part, modalities)}
-        subset = tuple(m for m in modalities if m in named)
+    for names in named:
+        found = {_find(name, modalities) for name in names}
+        subset = tuple(m for m in modalities if m in found)
+        if not subset:
+            raise EmimError("A subset names no modality.", hint=f"The model has {', '.join(modalities)}.")
         if subset in subsets:
             raise EmimError(f"The subset {'+'.join(subset)} is given twice.", hint="Name each once.")
         subsets.append(subset)
