@@ -47,7 +47,7 @@ def impute(
 
     The volume (float32) has exactly the grid of the reference input. It holds z-scores: 0 is the mean of the
     foreground, 1 a standard deviation above; with ``like`` the intensities of that example. Outside the
-    foreground of the inputs it has its lowest value, with ``like`` that of the example.
+    foreground of the inputs it has its lowest value, with ``like`` the example's value of air.
 
     Args:
         run: folder of a pre-training run.
@@ -180,5 +180,5 @@ def _on_grid(
     values = resample_volume(scores * inside, prepared.grid, grid) / np.maximum(weight, 1e-6)
     values = values if intensities is None else intensities.apply(values)
     covered = weight >= 0.5
-    outside = values[covered].min() if intensities is None else intensities.darkest
+    outside = values[covered].min() if intensities is None else intensities.air
     return np.where(covered, values, outside).astype(np.float32)
