@@ -204,6 +204,9 @@ def test_a_model_that_needs_all_is_scored_only_when_asked(cohort, model, tmp_pat
     with pytest.raises(EmimError, match="without FLAIR, T1ce"):
         evaluate_subsets(strict, cohort, device="cpu")
     assert len(evaluate_subsets(strict, cohort, device="cpu", untrained=True).results) == 3
+    other = dataclasses.replace(package, card=dataclasses.replace(package.card, task="classification"))
+    with pytest.raises(EmimError, match="does not segment"):
+        evaluate_subsets(other, cohort, device="cpu")
 
 
 @pytest.mark.parametrize("backbone", ["resunet", "vit", "swin"])

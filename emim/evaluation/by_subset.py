@@ -145,6 +145,8 @@ def evaluate_subsets(
     events = events or Events()
     package = model if isinstance(model, Package) else read_package(model)
     card = package.card
+    if card.task != "segmentation":
+        raise EmimError(f"The model {card.name} does not segment: its task is {card.task}.", package.path)
     parse = parse_subsets if isinstance(subsets, str) else distinct
     wanted = parse(subsets, card.modalities)
     if not untrained:

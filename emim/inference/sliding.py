@@ -84,7 +84,7 @@ def slide(
 
 def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
     """In how many tiles a case is computed."""
-    return len(plan_tiles(_padded(foreground, side)[0], side, overlap).starts)
+    return len(plan_tiles(pad_to_tile(foreground, side)[0], side, overlap).starts)
 
 
 class _Volume:
@@ -93,9 +93,9 @@ class _Volume:
     def __init__(
         self, image: np.ndarray, present: np.ndarray, foreground: np.ndarray, window: Window
     ) -> None:
-        self.image, self.inner = _padded(image, window.side)
+        self.image, self.inner = pad_to_tile(image, window.side)
         self.present = np.asarray(present, bool)
-        self.tiling: Tiling = plan_tiles(_padded(foreground, window.side)[0], window.side, window.overlap)
+        self.tiling: Tiling = plan_tiles(pad_to_tile(foreground, window.side)[0], window.side, window.overlap)
 
 
 def _slide(
@@ -141,7 +141,7 @@ def _groups(starts: Sequence[tuple[int, ...]], at_once: int) -> list[Sequence[tu
     return [starts[a:b] for a, b in zip(begins, ends, strict=True) if a < b]
 
 
-def _padded(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
+def pad_to_tile(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
     """``array`` (…, Z, Y, X) with zeros around axes shorter than ``side``, and where it lies in that."""
     missing = [max(0, side - n) for n in array.shape[-3:]]
     inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, array.shape[-3:], strict=True))
