@@ -82,7 +82,7 @@ class MaskConfig:
     """Which voxels are hidden. See :mod:`emim.masking.patterns`.
 
     Attributes:
-        pattern: hybrid, random, modal, position, patch or none.
+        pattern: hybrid, random, modal, position, patch, m3ae, dirichlet or none.
         ratio: share of all (modality, unit) pairs that is hidden, on average.
         unit: side of a mask unit in voxels.
         position_share: hybrid only: the part of the units left by the modal mask that is to be
