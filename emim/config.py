@@ -173,8 +173,9 @@ class PretrainConfig:
         modalities: which to train on, in the order of the network's channels; None: all there are.
         loss: l2 or l1.
         normalise_targets: standardise the target within each mask unit.
-        objective: mim (tokens stand for what is hidden) or mae (vit only: what is hidden does not enter
-            the encoder).
+        objective: mim (tokens stand for what is hidden), mae (vit only: what is hidden does not enter
+            the encoder) or contrastive (SimCLR on pairs of crops, as a baseline: mask, regulariser, loss,
+            normalise_targets and decoder are not used; see :mod:`emim.objectives.contrastive`).
         decoder: what reconstructs from the encoder's features: linear, light or deep.
     """
 
