@@ -69,7 +69,7 @@ class StopAfterOne(Events):
 
 @pytest.mark.parametrize("method", LEGAL, ids="-".join)
 def test_trains_saves_resumes_finetunes_and_segments(
-    method, phantoms, cache, tmp_path, small_pretrain, small_finetune
+    method, phantoms, cache, tmp_path, small_pretrain, small_finetune, monkeypatch
 ):
     settings = of_method(*method)
     config = small_pretrain(**settings)
@@ -80,8 +80,11 @@ def test_trains_saves_resumes_finetunes_and_segments(
     measured = [e for e in events if e["type"] == "metric" and e["split"] == "validation"]
     assert [e["step"] for e in measured] == [0, 2]
     assert all(len(e["effective_rank"]) == LEVELS[method[0]] for e in measured)
+    assert (whole / "report" / "report.html").is_file()
     assert not [e for e in events if e["type"] == "warning" and "report" in e["what"]]
 
+    for command in ("pretrain", "finetune"):  # one report is enough, and they take long to draw
+        monkeypatch.setattr(f"emim.training.{command}.update_report", lambda run: None)
     with pytest.raises(Cancelled):
         pretrain(phantoms, tmp_path / "part", config, cache=cache, events=StopAfterOne(tmp_path / "part"))
     part = pretrain(None, tmp_path / "part", resume=True, cache=cache)
