@@ -105,7 +105,7 @@ def test_pairs_repeat_by_step_and_ranks_prepare_their_own(batches):
     assert not torch.equal(whole["input"], batches.whole(8)["input"])
 
 
-def test_the_crops_of_a_pair_are_augmented_apart_and_air_stays_air():
+def test_the_crops_of_a_pair_are_augmented_apart():
     augmentation = for_contrast((1.0, 1.0, 1.0))
     rng = np.random.default_rng(0)
     image = torch.rand(2, 12, 12, 12) + 1

@@ -14,7 +14,7 @@ from emim.events import Events
 from emim.inference.segment import segment
 from emim.machine.device import choose_device
 from emim.networks.build import BACKBONES, DECODERS, OBJECTIVES
-from emim.objectives.regulariser import REGULARISERS
+from emim.objectives.regulariser import PENALTIES
 from emim.training.finetune import finetune
 from emim.training.preflight import check_pretraining, open_cohort
 from emim.training.pretrain import pretrain
@@ -115,7 +115,7 @@ def cases(phantoms, cache):
     return build_cache(cohort, PreprocessConfig(spacing=(5.0, 5.0, 5.0)), cache)
 
 
-REGULARISED = [(name, levels) for name in REGULARISERS for levels in (None, (0,))]
+REGULARISED = [(name, levels) for name in (*PENALTIES, "none") for levels in (None, (0,))]
 
 
 @pytest.mark.parametrize("backbone", NETWORKS)

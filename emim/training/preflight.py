@@ -44,13 +44,13 @@ def check_pretraining(config: PretrainConfig) -> None:
     """
     from emim.networks.build import DECODERS, OBJECTIVES
     from emim.objectives.reconstruction import LOSSES
-    from emim.objectives.regulariser import REGULARISERS, VIEWS
+    from emim.objectives.regulariser import PENALTIES, VIEWS
 
     mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
 
     for setting, value, known in (
         ("mask.pattern", mask.pattern, tuple(PATTERNS)),
-        ("regulariser.name", regulariser.name, REGULARISERS),
+        ("regulariser.name", regulariser.name, (*PENALTIES, "none")),
         ("regulariser.view", regulariser.view, VIEWS),
         ("loss", config.loss, LOSSES),
         ("objective", config.objective, OBJECTIVES),
