@@ -82,7 +82,7 @@ class MaskConfig:
     """Which voxels are hidden. See :mod:`emim.masking.patterns`.
 
     Attributes:
-        pattern: hybrid, random, modal, position, patch or none.
+        pattern: hybrid, random, modal, position, patch, m3ae, dirichlet or none.
         ratio: share of all (modality, unit) pairs that is hidden, on average.
         unit: side of a mask unit in voxels.
         position_share: hybrid only: the part of the units left by the modal mask that is to be
@@ -173,8 +173,9 @@ class PretrainConfig:
         modalities: which to train on, in the order of the network's channels; None: all there are.
         loss: l2 or l1.
         normalise_targets: standardise the target within each mask unit.
-        objective: mim (tokens stand for what is hidden) or mae (vit only: what is hidden does not enter
-            the encoder).
+        objective: mim (tokens stand for what is hidden), mae (vit only: what is hidden does not enter
+            the encoder) or contrastive (SimCLR on pairs of crops, as a baseline: mask, regulariser, loss,
+            normalise_targets and decoder are not used; see :mod:`emim.objectives.contrastive`).
         decoder: what reconstructs from the encoder's features: linear, light or deep.
     """
 

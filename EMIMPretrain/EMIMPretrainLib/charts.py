@@ -59,8 +59,10 @@ class Chart:
 
 def pretrainingCharts(metrics: RunMetrics, name: str) -> list[Chart]:
     """Loss with collapse lines, and effective rank of each level."""
-    loss = Chart("loss", _("{run}: loss").format(run=name), _("reconstruction loss"))
-    loss.curves += _lossCurves(metrics, "reconstruction")
+    contrastive = bool(metrics.series("training", "contrastive")[0])
+    label = _("contrastive loss") if contrastive else _("reconstruction loss")
+    loss = Chart("loss", _("{run}: loss").format(run=name), label)
+    loss.curves += _lossCurves(metrics, "contrastive" if contrastive else "reconstruction")
     end = max([metrics.steps, *(x for c in loss.curves for x in c.x)], default=0)
     texts = {
         "L_a": _("L_a: constant"),

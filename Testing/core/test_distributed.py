@@ -93,6 +93,8 @@ def as_json(config):
 def test_two_ranks_pretrain_like_one(phantoms, cache, tmp_path, small_pretrain):
     config = small_pretrain(train__batch=4)
     pretrain(phantoms, tmp_path / "one", config, cache=cache)
+    contrast = small_pretrain(train__batch=4, objective="contrastive")
+    pretrain(phantoms, tmp_path / "contrast one", contrast, cache=cache)
     with pytest.raises(Cancelled):
         events = StopAt(3, tmp_path / "one then two")
         pretrain(phantoms, tmp_path / "one then two", config, cache=cache, events=events)
@@ -101,6 +103,7 @@ def test_two_ranks_pretrain_like_one(phantoms, cache, tmp_path, small_pretrain):
         {"do": "decisions"},
         {"do": "losses"},
         {"do": "pretrain", "run": "two", "config": as_json(config)},
+        {"do": "pretrain", "run": "contrast two", "config": as_json(contrast)},
         {"do": "pretrain", "run": "two then one", "config": as_json(config), "stop": 4},
         {"do": "pretrain", "run": "one then two", "resume": True},
     ]
@@ -110,6 +113,7 @@ def test_two_ranks_pretrain_like_one(phantoms, cache, tmp_path, small_pretrain):
     pretrain(None, tmp_path / "two then one", resume=True, cache=cache)
     for name in ("two", "two then one", "one then two"):
         assert_same_run(tmp_path / "one", tmp_path / name)
+    assert_same_run(tmp_path / "contrast one", tmp_path / "contrast two")
     check_losses(tmp_path, 2)
 
 

@@ -16,7 +16,7 @@ def draw(pattern, present=ALL, units=216, seed=0, **settings):
     return draw_mask(MaskConfig(pattern=pattern, **settings), present, units, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("pattern", ["hybrid", "random", "position", "patch"])
+@pytest.mark.parametrize("pattern", ["hybrid", "random", "position", "patch", "m3ae", "dirichlet"])
 @pytest.mark.parametrize("ratio", [0.5, 0.75, 0.875])
 @pytest.mark.parametrize("modalities", [1, 2, 4, 6])
 def test_total_ratio_is_met(pattern, ratio, modalities):
@@ -59,6 +59,44 @@ def test_hybrid_never_drops_more_than_the_ratio_allows():
         assert not (kinds == MODAL).any() and abs((kinds > 0).mean() - 0.4) < 0.02
 
 
+def test_m3ae_drops_any_number_of_modalities_and_keeps_its_total():
+    numbers = []
+    for seed in range(200):
+        kinds = draw("m3ae", seed=seed, ratio=0.875)
+        dropped = (kinds == MODAL).all(1)
+        assert (kinds == VISIBLE).sum() == 4 * 216 // 8 and not (kinds[~dropped] == MODAL).any()
+        numbers.append(int(dropped.sum()))
+    assert set(numbers) == {0, 1, 2, 3} and 30 < numbers.count(3) < 70, "all numbers are alike likely"
+    counts = (draw("m3ae", seed=numbers.index(0), ratio=0.875) == VISIBLE).sum(1)
+    assert len(set(counts)) > 1, "units are drawn from all modalities together"
+
+
+def test_m3ae_drops_no_more_than_the_ratio_leaves_room_for():
+    dropped = {int((draw("m3ae", seed=s, ratio=0.6) == MODAL).all(1).sum()) for s in range(60)}
+    assert dropped == {0, 1, 2}
+
+
+def test_dirichlet_shares_what_is_visible_out_evenly_on_average_and_unevenly_each_time():
+    shares = []
+    for seed in range(400):
+        kinds = draw("dirichlet", seed=seed, ratio=0.75)
+        visible = (kinds == VISIBLE).sum(1)
+        assert visible.sum() == 216 and ((visible == 0) == (kinds == MODAL).all(1)).all()
+        shares.append(visible / 216)
+    # The mean of each share is 1/4, its variance (1/4)(3/4)/5.
+    assert np.abs(np.mean(shares, 0) - 0.25).max() < 0.04
+    assert np.var(shares, 0) == pytest.approx(np.full(4, 0.0375), rel=0.3)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.99])
+def test_dirichlet_keeps_its_total_where_a_modality_cannot_hold_its_share(ratio):
+    for seed in range(50):
+        for modalities in (1, 2, 4):
+            kinds = draw("dirichlet", np.ones(modalities, bool), units=27, seed=seed, ratio=ratio)
+            hidden = int(np.ceil(ratio * 27 * modalities - 1e-9))
+            assert (kinds == VISIBLE).sum() == max(1, 27 * modalities - hidden)
+
+
 def test_missing_modalities_are_left_alone():
     present = np.array([True, False, True, False])
     for seed in range(10):
@@ -69,7 +107,7 @@ def test_missing_modalities_are_left_alone():
 
 
 def test_something_stays_visible_at_extreme_ratios():
-    for pattern in ("hybrid", "position", "patch"):
+    for pattern in ("hybrid", "position", "patch", "m3ae", "dirichlet"):
         for seed in range(10):
             assert (draw(pattern, units=8, seed=seed, ratio=0.99) == VISIBLE).any()
 

@@ -1,19 +1,15 @@
-"""The Swin transformer: windows, fused attention, equality with MONAI's, transfer, and whole runs."""
+"""The Swin transformer: windows, fused attention, equality with MONAI's, transfer."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import pytest
-import SimpleITK as sitk
 import torch
 
 from emim.config import NetworkConfig, PretrainConfig
-from emim.errors import Cancelled, EmimError
-from emim.events import Events
-from emim.inference.segment import segment
+from emim.errors import EmimError
 from emim.networks import swin_attention
 from emim.networks.build import build_pretrainer, build_segmenter
 from emim.networks.swin import SwinEncoder
@@ -22,8 +18,6 @@ from emim.networks.swin_monai import from_monai
 from emim.networks.swin_segmenter import SwinSegmenter
 from emim.networks.swin_windows import cut, join, window_boxes, window_side
 from emim.networks.transfer import transfer
-from emim.training.finetune import finetune
-from emim.training.pretrain import pretrain
 
 NETWORK = NetworkConfig(backbone="swin", filters=16, stages=(2, 1))
 DECODERS = ("linear", "light", "deep")
@@ -292,48 +286,3 @@ def test_a_model_goes_on_with_its_own_output_layer():
     report = transfer(source.state_dict(), target, "abc", "abc", "model", same_structures=True)
     assert not report.new and not report.left_out
     assert "output.head.weight" in transfer(source.state_dict(), target, "abc", "abc", "model").new
-
-
-# ---- whole runs ---------------------------------------------------------------------------------
-
-SMALL_SWIN = {
-    "network__backbone": "swin",
-    "network__filters": 16,
-    "network__stages": (2, 1),
-    "train__steps": 4,
-    "train__validate_every": 4,
-}
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_trains_saves_resumes_finetunes_and_segments(
-    decoder, phantoms, cache, tmp_path, small_pretrain, small_finetune
-):
-    config = small_pretrain(decoder=decoder, **SMALL_SWIN)
-    whole = pretrain(phantoms, tmp_path / "whole", config, cache=cache)
-    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)
-    events = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
-    measured = [e for e in events if e["type"] == "metric" and e.get("split") == "validation"]
-    assert all(len(e["effective_rank"]) == 3 for e in measured) and measured, "three levels"
-
-    class StopAfterTwo(Events):
-        def progress(self, done, total, unit="step", text=""):
-            if unit == "step" and done == 2:
-                (tmp_path / "part" / "cancel").touch()
-
-    with pytest.raises(Cancelled):
-        pretrain(phantoms, tmp_path / "part", config, cache=cache, events=StopAfterTwo())
-    part = pretrain(None, tmp_path / "part", resume=True, cache=cache)
-    resumed = torch.load(part / "checkpoints" / "last.pt", weights_only=True)["model"]
-    assert all(torch.equal(state["model"][k], resumed[k]) for k in resumed)
-
-    fine = small_finetune(**{**SMALL_SWIN, "train__steps": 2, "train__validate_every": 2})
-    model = finetune(phantoms, tmp_path / "fine", whole, fine, cache=cache)
-    report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
-    shared = ("network.encoder.", "network.tokens.", "network.decoder.")
-    assert len(report["loaded"]) == sum(k.startswith(shared) for k in resumed)
-    case = phantoms / "sub-001"
-    images = {m: next(case.glob(f"*_{m}.nii.gz")) for m in ("T1", "FLAIR")}
-    result = segment(model, images, tmp_path / "seg.nii.gz", device="cpu", quality="fast", overlay=False)
-    label, reference = sitk.ReadImage(str(tmp_path / "seg.nii.gz")), sitk.ReadImage(str(images["T1"]))
-    assert label.GetSize() == reference.GetSize() and set(result["missing"]) == {"T1ce", "T2"}

@@ -1,22 +1,18 @@
-"""The vision transformer: which voxel goes where, what must have no influence, and whole runs."""
+"""The vision transformer: which voxel goes where, what must have no influence."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
 from emim.config import PRESETS, NetworkConfig, PretrainConfig, RegulariserConfig, override, with_preset
-from emim.errors import Cancelled, EmimError
-from emim.events import Events
-from emim.inference.segment import segment
+from emim.errors import EmimError
 from emim.masking.units import from_units, to_units, to_voxels
 from emim.networks.build import build_pretrainer, build_segmenter
 from emim.networks.positions import sine_positions
@@ -27,9 +23,7 @@ from emim.networks.vit import VisionTransformer, mean_over_modalities
 from emim.networks.vit_pretrainer import VitPretrainer
 from emim.objectives.half_view import Half
 from emim.objectives.regulariser import Regulariser
-from emim.training.finetune import finetune
 from emim.training.preflight import check_pretraining
-from emim.training.pretrain import pretrain
 
 NETWORK = NetworkConfig(backbone="vit", patch=4, width=24, depth=2, heads=2)
 METHODS = [("mae", "light"), ("mae", "deep"), ("mim", "linear"), ("mim", "light"), ("mim", "deep")]
@@ -365,52 +359,3 @@ def test_the_defaults_go_together(objective):
 def test_the_network_refuses_a_linear_decoder_for_mae():
     with pytest.raises(EmimError, match="linear decoder"):
         VitPretrainer(2, PretrainConfig(network=NETWORK, objective="mae", decoder="linear"))
-
-
-# ---- whole runs ---------------------------------------------------------------------------------
-
-SMALL_VIT = {
-    "network__backbone": "vit",
-    "network__patch": 8,
-    "network__width": 24,
-    "network__depth": 3,
-    "network__heads": 2,
-    "train__steps": 4,
-    "train__validate_every": 4,
-}
-
-
-@pytest.mark.parametrize(("objective", "decoder"), [("mae", "light"), ("mim", "linear"), ("mim", "deep")])
-def test_trains_saves_resumes_finetunes_and_segments(
-    objective, decoder, phantoms, cache, tmp_path, small_pretrain, small_finetune
-):
-    config = small_pretrain(objective=objective, decoder=decoder, **SMALL_VIT)
-    whole = pretrain(phantoms, tmp_path / "whole", config, cache=cache)
-    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)
-    assert state["step"] == 4
-    events = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
-    measured = [e for e in events if e["type"] == "metric" and e.get("split") != "train"]
-    assert any(len(e.get("effective_rank", ())) == 1 for e in measured), "one level"
-
-    class StopAfterTwo(Events):
-        def progress(self, done, total, unit="step", text=""):
-            if unit == "step" and done == 2:
-                (tmp_path / "part" / "cancel").touch()
-
-    with pytest.raises(Cancelled):
-        pretrain(phantoms, tmp_path / "part", config, cache=cache, events=StopAfterTwo())
-    part = pretrain(None, tmp_path / "part", resume=True, cache=cache)
-    resumed = torch.load(part / "checkpoints" / "last.pt", weights_only=True)["model"]
-    assert all(torch.equal(state["model"][k], resumed[k]) for k in resumed), (
-        "bit by bit as if nothing happened"
-    )
-
-    fine = small_finetune(**{**SMALL_VIT, "train__steps": 2, "train__validate_every": 2})
-    model = finetune(phantoms, tmp_path / "fine", whole, fine, cache=cache)
-    report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
-    assert len(report["loaded"]) == sum(k.startswith("network.encoder.") for k in resumed)
-    case = phantoms / "sub-001"
-    images = {m: next(case.glob(f"*_{m}.nii.gz")) for m in ("T1", "FLAIR")}
-    result = segment(model, images, tmp_path / "seg.nii.gz", device="cpu", quality="fast", overlay=False)
-    label, reference = sitk.ReadImage(str(tmp_path / "seg.nii.gz")), sitk.ReadImage(str(images["T1"]))
-    assert label.GetSize() == reference.GetSize() and set(result["missing"]) == {"T1ce", "T2"}

@@ -20,7 +20,11 @@ def add_pretrain(commands: Any) -> None:
     p = add_command(commands, "pretrain", _pretrain, "pre-train on unlabelled cases (E-MIM)", on_ranks=True)
     add_cohort(p, optional=True)
     _training(p)
-    p.add_argument("--mask", metavar="PATTERN", help="hybrid, random, modal, position, patch or none")
+    p.add_argument(
+        "--mask",
+        metavar="PATTERN",
+        help="hybrid, random, modal, position, patch, m3ae (made for --mask-ratio 0.875), dirichlet or none",
+    )
     p.add_argument("--mask-ratio", metavar="R", help="share that is hidden, such as 0.75")
     p.add_argument("--regulariser", metavar="NAME", help="barlow, vicreg, uniformity or none")
 

@@ -58,6 +58,42 @@ def patch(rng: np.random.Generator, modalities: int, units: int, config: MaskCon
     return kinds
 
 
+def m3ae(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """Whole modalities, and units of the others drawn from all of them together, as M3AE (arXiv 2303.05302).
+
+    0 to M-1 modalities are dropped, all numbers alike, whatever ``max_dropped``. M3AE's total ratio is 0.875
+    (``mask.ratio`` must say so): then three of four modalities may be gone; a lower ratio leaves room for
+    fewer. Other than there, a learned value per modality stands for what is hidden, not a learned image.
+    """
+    kinds = np.full((modalities, units), PATCH, np.int8)
+    most = min(modalities - 1, math.floor(config.ratio * modalities))
+    kinds[rng.choice(modalities, rng.integers(0, most + 1), replace=False)] = MODAL
+    left = np.flatnonzero(kinds == PATCH)
+    kinds.flat[rng.choice(left, _visible(modalities, units, config), replace=False)] = VISIBLE
+    return kinds
+
+
+def dirichlet(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
+    """Visible units shared out to the modalities by a Dirichlet draw, as BM-MAE (arXiv 2505.00568).
+
+    All shares are alike likely (concentration 1), so a modality is often nearly, and sometimes quite, hidden;
+    where it is quite, that counts as the modal mask. What a modality cannot hold, at low ratios, goes to the
+    others; BM-MAE draws again.
+    """
+    shares = rng.dirichlet(np.ones(modalities))
+    total = _visible(modalities, units, config)
+    counts = np.diff(np.rint(np.cumsum(shares) * total).astype(int), prepend=0)
+    while (spare := np.maximum(counts - units, 0).sum()) > 0:
+        counts = np.minimum(counts, units)
+        most = np.argmax(np.where(counts < units, shares, -1))
+        counts[most] += spare
+    kinds = np.full((modalities, units), PATCH, np.int8)
+    for row, count in zip(kinds, counts, strict=True):
+        row[rng.choice(units, count, replace=False)] = VISIBLE
+    kinds[counts == 0] = MODAL
+    return kinds
+
+
 def none(rng: np.random.Generator, modalities: int, units: int, config: MaskConfig) -> np.ndarray:
     """Nothing is hidden: a plain autoencoder, as a control."""
     return np.zeros((modalities, units), np.int8)
@@ -69,6 +105,8 @@ PATTERNS: dict[str, Pattern] = {
     "modal": modal,
     "position": position,
     "patch": patch,
+    "m3ae": m3ae,
+    "dirichlet": dirichlet,
     "none": none,
 }
 
@@ -94,6 +132,11 @@ def draw_mask(config: MaskConfig, present: np.ndarray, units: int, rng: np.rando
 def _count(share: float, units: int) -> int:
     """Units that make up ``share``, rounded up as in the definition, but not by a rounding error."""
     return math.ceil(share * units - 1e-9)
+
+
+def _visible(modalities: int, units: int, config: MaskConfig) -> int:
+    """How many of all (modality, unit) pairs stay visible; at least one."""
+    return max(1, modalities * units - _count(config.ratio, modalities * units))
 
 
 def _drop_modalities(rng, modalities, units, config, limit=None) -> np.ndarray:

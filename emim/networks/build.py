@@ -8,6 +8,7 @@ segmentation network maps a crop and the modalities present to logits (see
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,13 +34,24 @@ BACKBONES = {
         "emim.networks.swin_pretrainer:SwinPretrainer", "emim.networks.swin_segmenter:SwinSegmenter"
     ),
 }
-OBJECTIVES = ("mim", "mae")
+OBJECTIVES = ("mim", "mae", "contrastive")
 DECODERS = ("linear", "light", "deep")
 
 
 def build_pretrainer(modalities: int, config: PretrainConfig) -> nn.Module:
     """The network that pre-training trains, with fresh weights."""
     return _find(config.network).pretrainer(modalities, config)
+
+
+def build_encoder(modalities: int, config: PretrainConfig) -> nn.Module:
+    """The network that pre-training trains without its decoder: what can ``encode``, and nothing else."""
+    # Of a vision transformer that which encodes without tokens that stand for what is not there.
+    objective = "mae" if config.network.backbone == "vit" else "mim"
+    network = build_pretrainer(modalities, dataclasses.replace(config, objective=objective, decoder="light"))
+    for name, _ in list(network.named_children()):
+        if name not in ("tokens", "encoder"):
+            delattr(network, name)
+    return network
 
 
 def build_segmenter(modalities: int, outputs: int, config: NetworkConfig) -> nn.Module:

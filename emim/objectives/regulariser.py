@@ -1,6 +1,12 @@
-"""Regularisers against dimensional collapse, by name: barlow (E-MIM's), vicreg, uniformity, none."""
+"""Regularisers against dimensional collapse, by name: barlow (E-MIM's), vicreg, uniformity.
+
+To add one, write a penalty and name it in :data:`PENALTIES`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +96,27 @@ def _count(weight: torch.Tensor) -> torch.Tensor:
     return sum_over_ranks(weight.sum()).clamp(min=1)
 
 
+class Penalty(NamedTuple):
+    """A penalty on features.
+
+    Attributes:
+        of: maps rows (n, C) of the masked view, where ``compares_views`` those of the original too, and the
+            weight (n,), which is 1 for observations and 0 for others, to a scalar.
+        compares_views: whether the original view is encoded too; both then go through a projector.
+    """
+
+    of: Callable[..., torch.Tensor]
+    compares_views: bool
+
+
+PENALTIES = {
+    "barlow": Penalty(barlow_loss, compares_views=True),
+    "vicreg": Penalty(vicreg_loss, compares_views=True),
+    "uniformity": Penalty(uniformity_loss, compares_views=False),
+}
+VIEWS = ("whole", "half")
+
+
 class Regulariser(nn.Module):
     """Weighted sum of one penalty over chosen levels of a feature pyramid.
 
@@ -101,6 +128,7 @@ class Regulariser(nn.Module):
     def __init__(self, config: RegulariserConfig, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
+        self.penalty = PENALTIES[config.name]
         all_but_finest = tuple(range(1, len(widths))) or (0,)  # a transformer has one level
         self.levels = config.levels if config.levels is not None else all_but_finest
         self.projectors = nn.ModuleDict()
@@ -111,7 +139,7 @@ class Regulariser(nn.Module):
     @property
     def compares_views(self) -> bool:
         """Whether the original view has to be encoded too."""
-        return self.config.name in ("barlow", "vicreg")
+        return self.penalty.compares_views
 
     def forward(
         self,
@@ -129,16 +157,11 @@ class Regulariser(nn.Module):
         terms = []
         for level in self.levels:
             a, weight = cell_observations(masked[level], foreground, self.config.cells)
-            if self.config.name == "uniformity":
-                loss = uniformity_loss(a, weight)
-            else:
+            if self.compares_views:
                 b, _ = cell_observations(original[level], foreground, self.config.cells)
                 projector = self.projectors[str(level)]
-                compare = barlow_loss if self.config.name == "barlow" else vicreg_loss
-                loss = compare(projector(a, weight), projector(b, weight), weight)
+                loss = self.penalty.of(projector(a, weight), projector(b, weight), weight)
+            else:
+                loss = self.penalty.of(a, weight)
             terms.append(loss * (_count(weight) >= LEAST))
         return torch.stack(terms).mean()
-
-
-REGULARISERS = ("barlow", "vicreg", "uniformity", "none")
-VIEWS = ("whole", "half")

@@ -41,7 +41,8 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
 
     Args:
         validations: validation metrics in order of steps: ``reconstruction``, ``output_variance``
-            and ``rank_ratio`` (one value per pyramid level); the last ones count.
+            and ``rank_ratio`` (one value per pyramid level); of the contrastive objective ``contrastive``,
+            ``chance`` and ``rank_ratio``. The last ones count.
         lines: of the training cohort, see :mod:`emim.objectives.collapse_lines`. Validation subjects
             are unseen, so the line to be under is ``L_c_unseen``; for large cohorts it equals ``L_c``.
         progress: share of the planned steps that is done; an early run is not judged.
@@ -50,6 +51,8 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
         return Verdict("undecided", ("Too early to tell: the run has only begun.",))
     lines = {name: value for name, value in lines.items() if value is not None and math.isfinite(value)}
     recent = validations[-max(1, min(3, len(validations) // 5)) :]
+    if "contrastive" in recent[-1]:
+        return _judge_contrastive(recent)
     loss = _mean(v.get("reconstruction") for v in recent)
     variance = _mean(v.get("output_variance") for v in recent)
     ranks = recent[-1].get("rank_ratio") or []
@@ -67,16 +70,10 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
     )
     if variance < CONSTANT_OUTPUT:
         return _complete_collapse(loss, variance, lines)
-    flat = [i for i, r in enumerate(ranks) if r is not None and r < LOW_RANK]
-    if flat:
-        worst = min(flat, key=lambda i: ranks[i])
+    if flat := _flat(ranks):
         return Verdict(
             "dimensional collapse",
-            (
-                compared,
-                f"Features of level {worst + 1} use {100 * ranks[worst]:.0f} % of the dimensions they "
-                f"could (collapsed: under {100 * LOW_RANK:.0f} %).",
-            ),
+            (compared, flat),
             (
                 "Use the Barlow pyramid (regulariser.name=barlow), or raise regulariser.weight.",
                 "Train on more subjects, or with a smaller network.",
@@ -103,6 +100,47 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
         "undecided",
         (compared + " That is not clearly below it yet.", depends),
         ("Train longer: more steps, or a higher train.learning_rate.",),
+    )
+
+
+def _judge_contrastive(recent: Sequence[dict[str, Any]]) -> Verdict:
+    """Collapse shows in the rank alone; whether anything is learned, in the loss against that of chance."""
+    loss, chance = (_mean(v.get(name) for v in recent) for name in ("contrastive", "chance"))
+    compared = f"The contrastive loss on unseen subjects is {loss:.3f}; {chance:.3f} would be chance."
+    known = math.isfinite(loss) and math.isfinite(chance)
+    if flat := _flat(recent[-1].get("rank_ratio") or []):
+        return Verdict(
+            "dimensional collapse",
+            (flat, *((compared,) if known else ())),
+            (
+                "Raise train.batch: with few subjects to tell apart, few features suffice.",
+                "Train on more subjects, or with a smaller network.",
+            ),
+        )
+    if not known:
+        return Verdict(
+            "undecided",
+            ("There is no validation loss to judge by.",),
+            ("Give at least two subjects for validation.",),
+        )
+    if loss < CLEARLY_BELOW * chance:
+        return Verdict("healthy", (compared, "Features use their dimensions at every level."))
+    return Verdict(
+        "undecided",
+        (compared + " The network does not tell subjects apart yet.",),
+        ("Train longer, or with a larger train.batch.",),
+    )
+
+
+def _flat(ranks: Sequence[float | None]) -> str | None:
+    """What to say of the flattest level, when one has collapsed."""
+    flat = [i for i, r in enumerate(ranks) if r is not None and r < LOW_RANK]
+    if not flat:
+        return None
+    worst = min(flat, key=lambda i: ranks[i])
+    return (
+        f"Features of level {worst + 1} use {100 * ranks[worst]:.0f} % of the dimensions they "
+        f"could (collapsed: under {100 * LOW_RANK:.0f} %)."
     )
 
 

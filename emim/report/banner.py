@@ -28,7 +28,11 @@ _MEANING = {
     "dimensional collapse": "The network's features all say nearly the same thing; "
     "much of its capacity is unused.",
 }
-
+_MEANING_OF_CONTRAST = {
+    **_MEANING,
+    "healthy": "The network tells crops of one subject from those of others, with features that have not "
+    "collapsed. How much they are worth, fine-tuning shows.",
+}
 
 # The name of a collapse line in a sentence of the verdict.
 _LINE_NAME, _LINE_HTML = re.compile(r"\bL_([abc])\b"), r"<i>L</i><sub>\1</sub>"
@@ -51,7 +55,7 @@ def verdict(run: RunRecord) -> str:
     kind, sign, headline = _LIGHTS[state]
     if run.state != "finished":
         headline += ", so far"
-    body = f"<p>{text(_MEANING[state])}</p>"
+    body = f"<p>{text((_MEANING_OF_CONTRAST if run.contrastive else _MEANING)[state])}</p>"
     for key, title in (("why", "Why"), ("advice", "What to do")):
         items = run.verdict.get(key)
         if isinstance(items, list) and items:
@@ -110,14 +114,32 @@ def _common_facts(run: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def pretrain_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    facts = _contrast_facts(run) if run.contrastive else _reconstruction_facts(run)
+    ranks = {k: v[1][-1] for k, v in run.curves("validation", "rank_ratio").items()}
+    if ranks:
+        worst = min(ranks, key=lambda k: ranks[k])
+        note = f"of what is attainable (level {int(worst) + 1}); under {LOW_RANK:g} is collapsed"
+        facts.append(("Lowest effective rank", number(ranks[worst], 2), note))
+    return facts + _common_facts(run)
+
+
+def _contrast_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    losses, chances, found = (run.curve("validation", n)[1] for n in ("contrastive", "chance", "found"))
+    chance = f"{chances[-1]:.3f} would be chance" if len(chances) else ""
+    return [
+        ("Validation loss", number(losses[-1]) if len(losses) else "–", chance),
+        ("Partners found", number(found[-1], 2) if len(found) else "–", "share of unseen crops"),
+    ]
+
+
+def _reconstruction_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     _, losses = run.curve("validation", "reconstruction")
     _, variances = run.curve("validation", "output_variance")
-    ranks = {k: v[1][-1] for k, v in run.curves("validation", "rank_ratio").items()}
     template = run.collapse_lines.get("L_c")
     ratio = ""
     if len(losses) and is_number(template) and template > 0:
         ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub>; healthy is clearly below&nbsp;1"
-    facts = [
+    return [
         ("Validation loss", number(losses[-1]) if len(losses) else "–", ratio),
         (
             "Output variance",
@@ -125,11 +147,6 @@ def pretrain_facts(run: RunRecord) -> list[tuple[str, str, str]]:
             f"of the target's; under {CONSTANT_OUTPUT:g} is collapsed",
         ),
     ]
-    if ranks:
-        worst = min(ranks, key=lambda k: ranks[k])
-        note = f"of what is attainable (level {int(worst) + 1}); under {LOW_RANK:g} is collapsed"
-        facts.append(("Lowest effective rank", number(ranks[worst], 2), note))
-    return facts + _common_facts(run)
 
 
 def finetune_facts(run: RunRecord) -> list[tuple[str, str, str]]:

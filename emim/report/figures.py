@@ -92,6 +92,23 @@ def loss(run: RunRecord) -> str | None:
     )
 
 
+def contrastive(run: RunRecord) -> str | None:
+    """Contrastive loss of training and validation, with what chance would give in the latter."""
+    lines = _train_lines("training", run.curve("train", "contrastive"), BLUE)
+    lines.append(Line("validation", *run.curve("validation", "contrastive"), RED, width=2.0))
+    chance = run.curve("validation", "chance")[1]
+    levels = [Level("chance", float(chance[-1]), INK)] if len(chance) else []
+    return _chart(lines, levels, "contrastive loss", size=_WIDE, bottom=0)
+
+
+def found(run: RunRecord) -> str | None:
+    return _train_and_validation(run, "found", "share of crops", top=1)
+
+
+def alignment(run: RunRecord) -> str | None:
+    return _train_and_validation(run, "alignment", "squared distance of partners")
+
+
 def loss_by_kind(run: RunRecord) -> str | None:
     """Validation loss of the units hidden by each kind of mask."""
     lines = [Line(t, *run.curve("validation", k), c) for k, (t, c) in KINDS.items()]
@@ -181,6 +198,12 @@ def _pyramid(run: RunRecord, name: str, label: str, levels: list[Level]) -> str 
     for i, (key, curve) in enumerate(curves.items()):
         lines.append(Line(f"level {int(key) + 1}", *curve, matplotlib.colors.to_hex(shades[i])))
     return _chart(lines, levels, label, bottom=0)
+
+
+def _train_and_validation(run: RunRecord, name: str, label: str, top: float | None = None) -> str | None:
+    lines = _train_lines("training", run.curve("train", name), BLUE)
+    lines.append(Line("validation", *run.curve("validation", name), RED, width=2.0))
+    return _chart(lines, [], label, bottom=0, top=top)
 
 
 def _train_lines(name: str, curve: tuple[np.ndarray, np.ndarray], color: str) -> list[Line]:

@@ -7,12 +7,18 @@ from collections.abc import Iterable
 import numpy as np
 
 from emim.report import figures, tables
+from emim.report.contrast_section import contrast_section
 from emim.report.markup import figure, image, number, text
 from emim.report.reconstruction import COLUMNS, DIFFERENCE_MAXIMUM, reconstructions
 from emim.report.record import RunRecord, is_number
 
 
 def pretrain_sections(run: RunRecord) -> Iterable[tuple[str, str, str]]:
+    if run.contrastive:
+        yield "loss", "Loss", contrast_section(run)
+        yield "collapse", "Signs of collapse", f'<div class="pair">{_feature_figures(run)}</div>'
+        yield "training", "Optimisation", f'<div class="pair">{optimisation(run)}</div>'
+        return
     yield "loss", "Loss", _loss_section(run)
     yield "reconstruction", "Reconstruction", _reconstruction_section(run)
     yield "collapse", "Signs of collapse", _collapse_section(run)
@@ -117,16 +123,20 @@ def _reconstruction_section(run: RunRecord) -> str:
 
 
 def _collapse_section(run: RunRecord) -> str:
+    variance = figure(
+        "Does the output depend on the patient?",
+        figures.output_variance(run),
+        "How much the output differs between subjects, compared with how much the truth differs. "
+        "Near or under the line, every patient gets the same picture: complete collapse.",
+        "Line plot of the output's variance between subjects over steps.",
+    )
+    return f'<div class="pair">{variance}{_feature_figures(run)}</div>'
+
+
+def _feature_figures(run: RunRecord) -> str:
+    """How the features of each level fill their space."""
     return "".join(
         (
-            '<div class="pair">',
-            figure(
-                "Does the output depend on the patient?",
-                figures.output_variance(run),
-                "How much the output differs between subjects, compared with how much the truth differs. "
-                "Near or under the line, every patient gets the same picture: complete collapse.",
-                "Line plot of the output's variance between subjects over steps.",
-            ),
             figure(
                 "Are all feature dimensions used?",
                 figures.rank(run),
@@ -148,7 +158,6 @@ def _collapse_section(run: RunRecord) -> str:
                 "that all places look alike to the network, lower is better.",
                 "Line plot of the uniformity of each level over steps.",
             ),
-            "</div>",
         )
     )
 

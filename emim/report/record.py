@@ -60,6 +60,11 @@ class RunRecord:
         return "finetune" if tuned else "pretrain"
 
     @property
+    def contrastive(self) -> bool:
+        """Whether it is pre-training by contrast, in which nothing is masked and reconstructed."""
+        return self.command == "pretrain" and self.config.get("objective") == "contrastive"
+
+    @property
     def steps_planned(self) -> int | None:
         steps = _group(self.config, "train").get("steps")
         return int(steps) if is_number(steps) else None

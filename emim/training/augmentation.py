@@ -65,6 +65,27 @@ def for_pretraining(mirror: bool = True) -> Augmentation:
     )
 
 
+def for_contrast(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
+    """What the two crops of a pair must not be told by: as :func:`for_finetuning`, but most of it each time.
+
+    Without strong augmentation crops are told by their brightness and place, and nothing else is learned.
+    """
+    keys = ("input", "foreground")
+    return Augmentation(
+        keys,
+        Compose([_mirror(keys, mirror), _affine(keys, spacing, prob=0.8)]),
+        Compose(
+            [
+                RandScaleIntensity(0.25, prob=0.8, channel_wise=True),
+                RandShiftIntensity(0.25, prob=0.8, channel_wise=True),
+                RandGaussianNoise(prob=0.5, std=0.1, sample_std=True),
+                RandGaussianSmooth((0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.5),
+                RandAdjustContrast(prob=0.5, gamma=(0.7, 1.5), retain_stats=True),
+            ]
+        ),
+    )
+
+
 def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
     """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI.
 
@@ -74,22 +95,12 @@ def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) ->
         mirror: mirror left and right.
     """
     keys = ("input", "label")
-    across = np.argsort(spacing[::-1])  # array axes, thinnest voxels first
-    thick = spacing[::-1][across[2]] > 2 * spacing[::-1][across[1]]
-    rotation = [0.3 if not thick or axis == across[2] else 0.0 for axis in range(3)]
     return Augmentation(
         keys,
         Compose(
             [
                 _mirror(keys, mirror),
-                RandAffined(
-                    keys,
-                    prob=0.3,
-                    rotate_range=rotation,
-                    scale_range=(0.15, 0.15, 0.15),
-                    mode=("bilinear", "nearest"),
-                    padding_mode="zeros",
-                ),
+                _affine(keys, spacing, prob=0.3),
             ]
         ),
         Compose(
@@ -106,6 +117,20 @@ def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) ->
 
 def _mirror(keys: tuple[str, ...], wanted: bool) -> RandFlipd:
     return RandFlipd(keys, prob=0.5 if wanted else 0.0, spatial_axis=LEFT_RIGHT)
+
+
+def _affine(keys: tuple[str, ...], spacing: Sequence[float], prob: float) -> RandAffined:
+    """Rotation and scaling, the second of ``keys`` being a mask or labels."""
+    across = np.argsort(spacing[::-1])  # array axes, thinnest voxels first
+    thick = spacing[::-1][across[2]] > 2 * spacing[::-1][across[1]]
+    return RandAffined(
+        keys,
+        prob=prob,
+        rotate_range=[0.3 if not thick or axis == across[2] else 0.0 for axis in range(3)],
+        scale_range=(0.15, 0.15, 0.15),
+        mode=("bilinear", "nearest"),
+        padding_mode="zeros",
+    )
 
 
 def _plain(x: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ from emim.run import RunFolder, refuse_existing
 from emim.training.split import Split
 
 if TYPE_CHECKING:
-    from emim.training.tasks import Finetuning, Pretraining
+    from emim.training.tasks import Contrast, Finetuning, Pretraining
     from emim.volumes.cache import CachedCase
 
 # Seconds after which a trial is broken off.
@@ -107,10 +107,10 @@ def estimate_pretraining(
     found = open_cohort(cohort, out or "", False, events)
     used, split = check_cohort(found, config)
 
-    def make(config: PretrainConfig, *cases: Any) -> Pretraining:
-        from emim.training.tasks import Pretraining
+    def make(config: PretrainConfig, *cases: Any) -> Pretraining | Contrast:
+        from emim.training.tasks import pretraining_task
 
-        return Pretraining(config, *cases)
+        return pretraining_task(config, *cases)
 
     return _estimate("pretrain", config, used, split, make, out, overwrite, cache, events)
 
@@ -150,7 +150,7 @@ def _estimate(
     config: Any,
     cohort: Cohort,
     split: Split,
-    make: Callable[..., Pretraining | Finetuning],
+    make: Callable[..., Pretraining | Contrast | Finetuning],
     out: str | Path | None,
     overwrite: bool,
     cache: str | Path | None,
@@ -267,7 +267,7 @@ class _Trial:
 
 
 def _try_training(
-    run: RunFolder, task: Pretraining | Finetuning, training: Sequence[CachedCase], events: Events
+    run: RunFolder, task: Pretraining | Contrast | Finetuning, training: Sequence[CachedCase], events: Events
 ) -> _Trial:
     import torch
 
@@ -314,6 +314,8 @@ def _try_training(
 def _try_lines(config: PretrainConfig, training: Sequence[CachedCase]) -> float:
     from emim.training.pretrain_watch import LINES_CASES, cohort_collapse_lines
 
+    if config.objective == "contrastive":
+        return 0.0
     return _timed(
         lambda should_stop: cohort_collapse_lines(config, training, Events(), should_stop),
         min(len(training), LINES_CASES),

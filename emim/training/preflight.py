@@ -44,13 +44,13 @@ def check_pretraining(config: PretrainConfig) -> None:
     """
     from emim.networks.build import DECODERS, OBJECTIVES
     from emim.objectives.reconstruction import LOSSES
-    from emim.objectives.regulariser import REGULARISERS, VIEWS
+    from emim.objectives.regulariser import PENALTIES, VIEWS
 
     mask, train, network, regulariser = config.mask, config.train, config.network, config.regulariser
 
     for setting, value, known in (
         ("mask.pattern", mask.pattern, tuple(PATTERNS)),
-        ("regulariser.name", regulariser.name, REGULARISERS),
+        ("regulariser.name", regulariser.name, (*PENALTIES, "none")),
         ("regulariser.view", regulariser.view, VIEWS),
         ("loss", config.loss, LOSSES),
         ("objective", config.objective, OBJECTIVES),
@@ -86,6 +86,11 @@ def _check_objective(config: PretrainConfig) -> None:
     vit = config.network.backbone == "vit"
     if config.objective == "mae" and not vit:
         refuse("objective", "mae", "Only tokens can be left out: network.backbone=vit, or objective=mim.")
+    if config.objective == "contrastive":
+        train = config.train
+        for name in ("batch", "micro_batch"):
+            if (getattr(train, name) or 2) < 2:
+                refuse(f"train.{name}", getattr(train, name), "Contrast takes two samples or more.")
     if config.objective == "mae" and config.decoder == "linear":
         refuse("decoder", "linear", "What never entered the encoder takes a transformer: light or deep.")
     if vit and config.mask.unit % config.network.patch:

@@ -16,7 +16,7 @@ from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
 from emim.run import RunFolder, write_json
-from emim.training.preflight import check_pretraining, check_reference, open_cohort, refuse_inside
+from emim.training.preflight import check_pretraining, check_reference, open_cohort, refuse, refuse_inside
 from emim.training.split import Split, split_by_subject
 from emim.training.start import (
     check_ranks,
@@ -86,12 +86,22 @@ def check_cohort(found: Scan, config: PretrainConfig) -> tuple[Cohort, Split]:
     """
     cohort = found.cohort.with_modalities(config.modalities or found.cohort.modalities)
     check_reference(cohort, config.preprocess)
-    if config.mask.pattern == "modal" and (len(cohort.modalities) < 2 or config.mask.max_dropped < 1):
+    contrastive, mask = config.objective == "contrastive", config.mask
+    if not contrastive and mask.pattern == "modal" and (len(cohort.modalities) < 2 or mask.max_dropped < 1):
         raise EmimError(
             "The mask pattern 'modal' would hide nothing.",
             hint="It needs two modalities and mask.max_dropped of 1 or more; use 'position' or 'patch'.",
         )
     split = split_by_subject(cohort, config.train)
+    if contrastive:
+        subjects = {c.subject for c in cohort.select(split.training).cases}
+        if len(subjects) < config.train.batch:
+            refuse(
+                "train.batch",
+                config.train.batch,
+                f"At most the number of subjects, {len(subjects)}: "
+                "the contrastive objective tells each from the others.",
+            )
     return cohort.select([*split.training, *split.validation]), split
 
 
@@ -110,12 +120,12 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     from emim.machine.device import choose_device
     from emim.machine.heap import keep_large_blocks
     from emim.training.loop import train
-    from emim.training.tasks import Pretraining
+    from emim.training.tasks import pretraining_task
 
     keep_large_blocks()
     device = choose_device(config.train.device)
     lines = on_first_rank(lambda: _collapse_lines(run, training))
-    task = Pretraining(config, training, validation, device)
+    task = pretraining_task(config, training, validation, device)
     millions = sum(p.numel() for p in task.model.network.parameters()) / 1e6
     events.status(
         f"Pre-training on {device}: {len(training)} cases, {len(validation)} for validation, "
@@ -165,7 +175,9 @@ def _finish(
 
 
 def _collapse_lines(run: RunFolder, training: list[CachedCase]) -> dict[str, float]:
-    """The collapse lines of the training cases, computed once a run."""
+    """The collapse lines of the training cases, computed once a run; none where nothing is reconstructed."""
+    if run.config.objective == "contrastive":
+        return {}
     from emim.training.pretrain_watch import cohort_collapse_lines
 
     file = run.path / "collapse_lines.json"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from emim.config import PretrainConfig
 from emim.errors import Cancelled
@@ -16,8 +15,9 @@ from emim.events import Events
 from emim.masking.patterns import KINDS, draw_mask
 from emim.masking.units import to_voxels
 from emim.objectives.collapse_lines import collapse_lines
-from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, rank_ratio, uniformity
+from emim.objectives.gauges import output_variance
 from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
+from emim.training.feature_gauges import feature_gauges, foreground_rows, one_of_each_subject
 from emim.training.pretrain_model import PretrainModel
 from emim.training.preview import Reconstruction
 from emim.training.sampling import collate, pretrain_sample, random_start, step_generator
@@ -27,7 +27,6 @@ from emim.volumes.cache import CachedCase
 VALIDATION, GAUGE, LINES, PREVIEW = (2**32 + i for i in range(4))
 CROPS_PER_CASE = 2
 MAX_CROPS = 24
-GAUGE_SUBJECTS = 8
 LINES_CASES = 64
 MASKS_PER_SUBJECT = 4
 
@@ -56,8 +55,6 @@ class PretrainWatch:
             for case in spread_evenly(validation, MAX_CROPS // CROPS_PER_CASE)
             for _ in range(CROPS_PER_CASE)
         ]
-        # The output's variance needs several subjects, so training subjects fill up.
-        one_each = {c.subject: c for c in reversed([*validation, *training])}
         self.gauge_samples = [
             pretrain_sample(
                 case,
@@ -66,7 +63,7 @@ class PretrainWatch:
                 config.mask,
                 step_generator(config.train.seed, GAUGE),
             )
-            for case in list(reversed(one_each.values()))[:GAUGE_SUBJECTS]
+            for case in one_of_each_subject(validation, training)
         ]
         grid = crop // config.mask.unit
         common = draw_mask(
@@ -243,25 +240,8 @@ def _gauges(
         pyramid = model.network.encode(batch["input"], ~batch["present"])
         levels = levels or [[] for _ in pyramid]
         for rows, features in zip(levels, pyramid, strict=True):
-            rows.append(_foreground_rows(features.float(), batch["foreground"]).cpu())
-    features = [_some_rows(torch.cat(rows)) for rows in levels]
-    ranks = [effective_rank(f) if len(f) > 2 else None for f in features]
+            rows.append(foreground_rows(features.float(), batch["foreground"]).cpu())
     return {
         "output_variance": output_variance(*(torch.cat(parts[k]) for k in parts)),
-        "effective_rank": ranks,
-        "rank_ratio": [
-            None if r is None else rank_ratio(r, f.shape) for r, f in zip(ranks, features, strict=True)
-        ],
-        "uniformity": [uniformity(f) if len(f) > 2 else None for f in features],
-        "correlation": [mean_correlation(f) if len(f) > 2 else None for f in features],
+        **feature_gauges(levels),
     }
-
-
-def _foreground_rows(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    """Feature vectors (n, C) at the level's foreground positions of (B, C, z, y, x)."""
-    share = F.adaptive_avg_pool3d(foreground.float(), features.shape[-3:])[:, 0]
-    return _some_rows(features.movedim(1, -1)[(share > 0) & (share >= share.max() / 2)])
-
-
-def _some_rows(rows: torch.Tensor, most: int = 4096) -> torch.Tensor:
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()] if len(rows) else rows

@@ -121,6 +121,49 @@ def pretrain_sample(
     }
 
 
+class ContrastBatches(Batches):
+    """Pairs of crops for the contrastive objective.
+
+    A batch is a dict of ``input`` (B, 2, M, S, S, S) float32, ``foreground`` (B, 2, 1, S, S, S) bool and
+    ``present`` (B, M) bool. Each pair is of another subject. Both crops contain one voxel of its foreground
+    in their middle half, so they overlap by half along each axis or more; each is augmented for itself.
+    """
+
+    def __init__(
+        self, cases: Sequence[CachedCase], train: TrainConfig, augmentation: Augmentation | None
+    ) -> None:
+        super().__init__(cases, train, augmentation)
+        by_subject: dict[str, list[CachedCase]] = {}
+        for case in cases:
+            by_subject.setdefault(case.subject, []).append(case)
+        self.subjects = list(by_subject.values())
+
+    def _batch(self, step: int, indices: range) -> dict[str, torch.Tensor]:
+        seed = self.train.seed
+        drawn = step_generator(seed, step).choice(len(self.subjects), self.train.batch, replace=False)
+        pairs = []
+        for i in indices:
+            rng = sample_generator(seed, step, i)
+            cases = self.subjects[drawn[i]]
+            case = cases[rng.integers(len(cases))]
+            pairs.append(contrast_pair(case, self.train.crop, self.augmentation, rng))
+        return collate(pairs)
+
+
+def contrast_pair(
+    case: CachedCase, crop: int, augmentation: Augmentation | None, rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """Two crops of ``case`` drawn from ``rng``; see :class:`ContrastBatches`."""
+    voxels = case.foreground_voxels()
+    voxel = voxels[rng.integers(len(voxels))] if len(voxels) else [s // 2 for s in case.shape]
+    views = []
+    for _ in range(2):
+        read = case.crop(start_around(rng, voxel, case.shape, crop), (crop,) * 3)
+        view = {"input": torch.from_numpy(read.image), "foreground": torch.from_numpy(read.foreground)[None]}
+        views.append(augmentation(view, rng) if augmentation else view)
+    return {**collate(views), "present": torch.as_tensor(np.asarray(case.present))}
+
+
 class FinetuneBatches(Batches):
     """Labelled crops for fine-tuning.
 

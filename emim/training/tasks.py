@@ -15,13 +15,15 @@ from emim.config import FinetuneConfig, PretrainConfig
 from emim.networks.build import build_segmenter
 from emim.package.model import ModelCard
 from emim.run import RunFolder
-from emim.training.augmentation import for_finetuning, for_pretraining
+from emim.training.augmentation import for_contrast, for_finetuning, for_pretraining
+from emim.training.contrast_model import ContrastModel
+from emim.training.contrast_watch import ContrastWatch
 from emim.training.finetune_watch import FinetuneWatch
 from emim.training.optimisation import Optimisation
 from emim.training.pretrain_model import PretrainModel
 from emim.training.pretrain_watch import PretrainWatch
 from emim.training.preview import Segmentation, write_reconstruction, write_segmentation
-from emim.training.sampling import FinetuneBatches, PretrainBatches
+from emim.training.sampling import ContrastBatches, FinetuneBatches, PretrainBatches
 from emim.training.segmentation_loss import SegmentationLoss
 from emim.volumes.cache import CachedCase
 
@@ -67,6 +69,45 @@ class Pretraining:
 
     def write_preview(self, run: RunFolder, step: int) -> None:
         write_reconstruction(run, self.watch.reconstruct(self.model, self.device), step)
+
+
+class Contrast:
+    """The contrastive baseline; the arguments are those of :class:`Pretraining`."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        training: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
+        device: torch.device,
+    ) -> None:
+        self.config, self.device = config, device
+        self._watched = training, validation
+        torch.manual_seed(config.train.seed)
+        self.model = ContrastModel(len(config.modalities), config).to(device)
+        augmentation = for_contrast(config.preprocess.spacing, config.train.mirror)
+        self.data = ContrastBatches(training, config.train, augmentation)
+
+    @cached_property
+    def watch(self) -> ContrastWatch:
+        return ContrastWatch(self.config, *self._watched)
+
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            self.model, self.config.train, self.device, lambda model, batch, step: model(batch, step)
+        )
+
+    def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """The values of a validation; see :meth:`ContrastWatch.measure`."""
+        return self.watch.measure(self.model, self.device, should_stop)
+
+    def write_preview(self, run: RunFolder, step: int) -> None:
+        """Nothing: there is no reconstruction to look at."""
+
+
+def pretraining_task(config: PretrainConfig, *cases_and_device: Any) -> Pretraining | Contrast:
+    """The task of the objective of ``config``; the arguments are those of :class:`Pretraining`."""
+    return (Contrast if config.objective == "contrastive" else Pretraining)(config, *cases_and_device)
 
 
 class Finetuning:
