@@ -18,6 +18,7 @@ from emim.commands.inputs import parse_inputs
 from emim.commands.register import add_register
 from emim.commands.runs import add_runs
 from emim.commands.shared import add_cohort, add_command, add_patterns, cohort_options, open_cohort, say
+from emim.commands.study import add_study
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
@@ -98,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_pretrain,
         add_finetune,
         add_runs,
+        add_study,
         _add_segment,
         add_register,
         _add_evaluate,
