@@ -189,8 +189,8 @@ def _states(runs: list[Training]) -> str:
 
 STUDY = Study(
     "collapse",
-    "Does masked pre-training collapse to average anatomy or into few dimensions, and do E-MIM's hybrid masks "
-    "and Barlow pyramid prevent it?",
+    "Does masked pre-training collapse to average anatomy or into few dimensions, and do E-MIM's hybrid "
+    "masks and Barlow pyramid prevent it?",
     ARMS,
     report,
     finetunes=False,

@@ -53,8 +53,8 @@ def report(results: Results) -> Report:
                     1.0,
                 ),
             ),
-            f"{labelled} labelled cases. Left: validation Dice; faint: each seed. Right: how many times fewer "
-            "steps than from scratch; seeds that never reached that Dice are missing.",
+            f"{labelled} labelled cases. Left: validation Dice; faint: each seed. Right: how many times "
+            "fewer steps than from scratch; seeds that never reached that Dice are missing.",
         )
     return told
 

@@ -33,8 +33,8 @@ def dice_table(results: Results, title: str = "Dice on the test cases") -> Table
                     f"**{spread([o.dice for o in outcomes])}**",
                     ", ".join(_dice_or_state(o) for o in outcomes),
                     spread([b[1] if b else None for b in best]),
-                    spread([o.pretraining.seconds if o.pretraining else None for o in outcomes], 0),
-                    spread([o.finetuning.seconds for o in outcomes], 0),
+                    spread([o.pretraining.seconds if o.pretraining else None for o in outcomes], 1),
+                    spread([o.finetuning.seconds for o in outcomes], 1),
                 ]
             )
     columns = ["labelled", "arm", *structures, "mean Dice", "by seed", "validation Dice", "pre-training s",
@@ -76,7 +76,8 @@ def compare_dice(results: Results, arm: Arm, control: str, labelled: int) -> lis
     if what == "test" and cases is not None and cases.interval is not None:
         low, high = cases.interval
         includes = ", which includes 0" if low <= 0 <= high else ""
-        told += f" Resampling the {len(cases.values)} test cases: 95 % interval {low:+.3f} to {high:+.3f}{includes}."
+        interval = f"95 % interval {low:+.3f} to {high:+.3f}{includes}"
+        told += f" Resampling the {len(cases.values)} test cases: {interval}."
     return [f"{labelled} labelled, {arm.name} minus {control}, {what} Dice: {told}"]
 
 

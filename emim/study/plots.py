@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emim.report.figures import CYCLE, GREY, INK, STYLE
 
@@ -89,6 +90,8 @@ def curves(
             ends.append((value, name, GREY))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
+        if points:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _name_ends(axes, ends)
 
     return draw
