@@ -11,7 +11,7 @@ from emim.objectives.verdict import CONSTANT_OUTPUT, LOW_RANK
 from emim.study.arm import Arm, Study
 from emim.study.compare import difference, in_words, spread
 from emim.study.methods import EMIM, HYBRID, PLAIN, deepest
-from emim.study.plots import curves, dots, figure
+from emim.study.plots import curves, dots, figure, looks
 from emim.study.report import Report, Table
 from emim.study.results import Results, Training
 
@@ -46,6 +46,7 @@ def report(results: Results) -> Report:
     masks = [a for a in results.arms if a.control in (None, "random")]
     regularisers = [a for a in results.arms if a.name == "hybrid" or a.control == "hybrid"]
     told = Report(_verdict(results))
+    look = looks([a.name for a in results.arms])
     told.tables = [_losses(results), _features(results)]
     told.figures["loss"] = (
         figure(
@@ -54,11 +55,13 @@ def report(results: Results) -> Report:
                 "step",
                 "validation loss ÷ $L_c$",
                 {"$L_c$": 1.0},
+                look=look,
             ),
             dots(
                 _by_arm(results, lambda t: t.last("output_variance")),
                 "variance of the output, share of the target's",
                 CONSTANT_OUTPUT,
+                look,
             ),
         ),
         "Left: validation loss of each mask pattern as a share of its own collapse line. Right: how much of "
@@ -72,8 +75,9 @@ def report(results: Results) -> Report:
                 "effective / attainable rank",
                 {"collapsed": LOW_RANK},
                 points=True,
+                look=look,
             ),
-            dots(_by_arm(results, lambda t: t.seconds_per_step), "seconds per step"),
+            dots(_by_arm(results, lambda t: t.seconds_per_step), "seconds per step", None, look),
         ),
         "Left: effective rank of the features by level. Right: cost of a step.",
     )
@@ -134,17 +138,20 @@ def _verdict(results: Results) -> list[str]:
         if runs:
             said = f"{len(collapsed)} of {len(runs)} runs collapsed" if collapsed else "no run collapsed"
             told.append(f"{arm.name}: loss ÷ L_c unseen {spread(ratios)}; {said}.")
-    compared = (
-        ("hybrid", "random", "loss ÷ L_c unseen", lambda t: t.loss_over_line),
-        ("barlow", "hybrid", "mean rank ratio beyond the finest level", _deep_rank),
-        ("barlow", "barlow-deepest", "mean rank ratio beyond the finest level", _deep_rank),
-        ("barlow", "vicreg", "mean rank ratio beyond the finest level", _deep_rank),
-        ("barlow", "uniformity", "mean rank ratio beyond the finest level", _deep_rank),
-        ("barlow", "hybrid", "seconds per step", lambda t: t.seconds_per_step),
-    )
-    for arm, control, what, value in compared:
-        of = {name: _by_seed(results, name, value) for name in (arm, control)}
-        if found := difference(of[arm], of[control]):
+    falling = [t.name for a in results.arms for t in results.pretrainings(a) if t.still_falling]
+    if falling:
+        told.append(f"The loss was still falling at the end of {len(falling)} runs: {', '.join(falling)}.")
+    ratio = ("loss ÷ L_c unseen", lambda t: t.loss_over_line)
+    rank = ("mean rank ratio beyond the finest level", _deep_rank)
+    cost = ("seconds per step", lambda t: t.seconds_per_step)
+    masks = [(a.name, "random", ratio) for a in results.arms if a.control == "random"]
+    others = [
+        (a.name, "hybrid", m) for a in results.arms if a.control == "hybrid" for m in (rank, ratio, cost)
+    ]
+    rivals = [("barlow", a.name, rank) for a in results.arms if a.control == "hybrid" and a.name != "barlow"]
+    for arm, control, (what, value) in (*masks, *others, *rivals):
+        found = difference(_by_seed(results, arm, value), _by_seed(results, control, value))
+        if found:
             told.append(f"{arm} minus {control}, {what}: {in_words(found, len(results.plan.seeds))}")
     return told
 

@@ -9,7 +9,7 @@ from emim.study.arm import Arm, Study
 from emim.study.compare import spread
 from emim.study.dice import compare_dice, dice_table
 from emim.study.methods import CONTRASTIVE, EMIM, MAE, PLAIN, SWIN, VIT
-from emim.study.plots import curves, dots, figure
+from emim.study.plots import curves, dots, figure, looks
 from emim.study.report import Report, Table, cell
 from emim.study.results import Outcome, Results
 
@@ -36,6 +36,7 @@ def report(results: Results) -> Report:
             told.verdict += _speed_in_words(results, arm, labelled)
             told.verdict += compare_dice(results, arm, arm.control, labelled)
     told.tables = [_speed_table(results), dice_table(results)]
+    look = looks([a.name for a in results.arms])
     for labelled in results.plan.labelled:
         told.figures[f"convergence-labelled{labelled}"] = (
             figure(
@@ -46,11 +47,13 @@ def report(results: Results) -> Report:
                     },
                     "step of fine-tuning",
                     "validation Dice",
+                    look=look,
                 ),
                 dots(
                     {a.name: speedups(results, a, labelled)[0] for a in results.arms if a.control},
                     "times faster to scratch's best validation Dice",
                     1.0,
+                    look,
                 ),
             ),
             f"{labelled} labelled cases. Left: validation Dice; faint: each seed. Right: how many times "

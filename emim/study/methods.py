@@ -13,9 +13,9 @@ MAE = {**PLAIN, "objective": "mae"}
 CONTRASTIVE = {"objective": "contrastive", "regulariser.name": "none"}
 
 
-def deepest(config: PretrainConfig) -> int:
-    """The coarsest level of the pyramid."""
-    return len(config.network.widths) - 1
+def deepest(config: PretrainConfig) -> tuple[int, ...]:
+    """The coarsest level of the pyramid alone."""
+    return (len(config.network.widths) - 1,)
 
 
 def _swin_filters(config: PretrainConfig) -> int:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,11 @@ def make_plan(
     return _without_impossible(plan)
 
 
+def can_test_subsets() -> bool:
+    """Whether this EMIM has ``emim evaluate --subsets``."""
+    return find_spec("emim.evaluation.by_subset") is not None
+
+
 def _counts(study: Study, given: Sequence[int] | None, there: int) -> tuple[int, ...]:
     """Numbers of labelled cases, most first."""
     if there < 1:
@@ -234,6 +240,8 @@ def _without_impossible(plan: Plan) -> Plan:
     from emim.training.preflight import check_pretraining, check_training
 
     kept, left_out = [], {}
+    if plan.study.subsets and not can_test_subsets():
+        left_out["the test of all subsets"] = "This EMIM has no `emim evaluate --subsets`."
     for arm in plan.arms:
         try:
             own = {k: arm_settings(arm, k, plan.base("pretrain")) for k in plan.settings}

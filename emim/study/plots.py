@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -14,42 +13,43 @@ from matplotlib.ticker import MaxNLocator
 from emim.report.figures import CYCLE, GREY, INK, STYLE
 
 Curve = tuple[np.ndarray, np.ndarray]
+DASHES = ("-", "--", ":")
 
 
-@contextmanager
-def panels(*draw: Callable) -> Iterator[Figure]:
-    """A figure with the panels that the functions draw beside each other, each on axes of its own."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.4 * len(draw), 3.6), layout="constrained")
-        for axes, function in zip(figure.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
-            function(axes)
-        yield figure
+def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A colour and dashes for each name; beyond the colours, the dashes tell apart."""
+    return {n: (CYCLE[i % len(CYCLE)], DASHES[i // len(CYCLE) % 3]) for i, n in enumerate(names)}
 
 
 def figure(*draw: Callable) -> Figure:
-    """As :func:`panels`, drawn at once."""
-    with panels(*draw) as made:
+    """A figure with the panels that the functions draw beside each other, each on axes of its own."""
+    with matplotlib.rc_context(STYLE):
+        made = Figure(figsize=(5.4 * len(draw), 3.6), layout="constrained")
+        for axes, function in zip(made.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
+            function(axes)
         made.canvas.draw()
     return made
 
 
 def dots(
-    values: Mapping[str, Sequence[float | None]], label: str, level: float | None = None, log: bool = False
+    values: Mapping[str, Sequence[float | None]],
+    label: str,
+    level: float | None = None,
+    look: Mapping[str, tuple[str, str]] | None = None,
 ) -> Callable:
-    """One row for each name: a dot for each seed, a bar at their mean."""
+    """One row for each name: a dot for each seed, a bar at their mean; a dashed line at ``level``."""
+    look = look or looks(list(values))
 
     def draw(axes) -> None:
-        for row, (_, all_values) in enumerate(values.items()):
-            known = [v for v in all_values if v is not None]
-            color = CYCLE[row % len(CYCLE)]
+        for row, (name, each) in enumerate(values.items()):
+            known = [v for v in each if v is not None]
+            color = look[name][0]
             axes.plot(known, [row] * len(known), "o", color=color, alpha=0.6, markersize=6, mew=0)
             if known:
                 mean = statistics.fmean(known)
                 axes.plot([mean, mean], [row - 0.3, row + 0.3], color=color, linewidth=2.5)
         if level is not None:
             axes.axvline(level, color=INK, linestyle="--", linewidth=1)
-        if log:
-            axes.set_xscale("log")
         axes.set_yticks(range(len(values)), list(values))
         axes.set_ylim(len(values) - 0.5, -0.5)
         axes.set_xlabel(label)
@@ -63,20 +63,21 @@ def curves(
     y_label: str,
     levels: Mapping[str, float] | None = None,
     points: bool = False,
+    look: Mapping[str, tuple[str, str]] | None = None,
 ) -> Callable:
     """For each name its curves, one for each seed, faint, and their mean; named at the right.
 
     Args:
         levels: name and value of horizontal lines.
         points: mark the values, which are few.
+        look: of the names where other panels show them too, see :func:`looks`.
     """
+    look = look or looks(list(groups))
 
     def draw(axes) -> None:
         ends = []
-        for i, (name, each) in enumerate(groups.items()):
-            color = CYCLE[i % len(CYCLE)]
-            # Beyond the colours, the dashes tell apart.
-            style = ("-", "--", ":")[i // len(CYCLE) % 3]
+        for name, each in groups.items():
+            color, style = look[name]
             each = [c for c in each if len(c[0])]
             if not each:
                 continue
@@ -119,3 +120,32 @@ def _name_ends(axes, ends: Sequence[tuple[float, str, str]]) -> None:
         axes.annotate(
             name, (1.015, at - over), xycoords="axes fraction", color=color, va="center", fontsize=8.5
         )
+
+
+def heat(
+    grid: Sequence[Sequence[float]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    x_label: str,
+    y_label: str,
+    label: str,
+) -> Callable:
+    """Values as colours, and written; NaN stays empty."""
+
+    def draw(axes) -> None:
+        values = np.asarray(grid, float)
+        image = axes.imshow(values, cmap="viridis", aspect="auto")
+        known = values[np.isfinite(values)]
+        middle = (known.min() + known.max()) / 2 if len(known) else 0.0
+        for (y, x), value in np.ndenumerate(values):
+            text = f"{value:.3f}" if np.isfinite(value) else "-"
+            color = INK if not np.isfinite(value) or value > middle else "white"
+            axes.text(x, y, text, ha="center", va="center", color=color)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(False)
+        axes.figure.colorbar(image, ax=axes, label=label)
+
+    return draw
