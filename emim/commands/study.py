@@ -43,6 +43,9 @@ def add_study(commands: Any) -> None:
         metavar="NAME=VALUES",
         help="a structure and its label values, such as ET=3, or overlapping regions such as WT=1,2,3",
     )
+    p.add_argument(
+        "--classes", metavar="FILE", help="for probe: CSV with columns case (or subject) and class"
+    )
     p.add_argument("--preset", choices=tuple(PRESETS), help="size of network and crop; default: by device")
     p.add_argument(
         "--set",
@@ -112,6 +115,7 @@ def _plan(options: argparse.Namespace, events: Events) -> Plan:
         structures=options.structure,
         device=options.device,
         cache=Path(options.cache).absolute() if options.cache else None,
+        classes_file=Path(options.classes).absolute() if options.classes else None,
     )
 
 

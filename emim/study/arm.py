@@ -28,6 +28,7 @@ class Arm:
         finetuning: its settings of fine-tuning.
         both: settings of both, such as the network's; where a kind of run lacks one, it is left out.
         control: the arm it is compared with; None: it is a control itself.
+        pretrained: name of its pre-training where several arms share one, with the same settings.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Arm:
     finetuning: Settings = field(default_factory=dict)
     both: Settings = field(default_factory=dict)
     control: str | None = None
+    pretrained: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Study:
         finetunes: whether the arms are fine-tuned, on labelled cases, and tested.
         fractions: shares of the labelled training cases to fine-tune on.
         subsets: whether each model is also tested on all subsets of its modalities.
+        classifies: whether the models tell cases apart instead of segmenting them.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Study:
     finetunes: bool = True
     fractions: tuple[float, ...] = (1.0,)
     subsets: bool = False
+    classifies: bool = False
 
     def arm(self, name: str) -> Arm:
         for arm in self.arms:

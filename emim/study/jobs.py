@@ -51,7 +51,7 @@ class Job:
 
 
 def pretraining_name(arm: Arm, seed: int) -> str:
-    return f"{arm.name}-seed{seed}-pretrain"
+    return f"{arm.pretrained or arm.name}-seed{seed}-pretrain"
 
 
 def finetuning_name(arm: Arm, seed: int, labelled: int) -> str:
@@ -60,11 +60,10 @@ def finetuning_name(arm: Arm, seed: int, labelled: int) -> str:
 
 def make_jobs(plan: Plan) -> list[Job]:
     """All jobs of a study, seed after seed, so that a study stopped early has whole seeds."""
-    jobs = []
+    jobs: list[Job] = []
     for seed in plan.seeds:
-        for arm in plan.arms:
-            if arm.pretraining is not None:
-                jobs.append(_pretraining(plan, arm, seed))
+        before = [_pretraining(plan, arm, seed) for arm in plan.arms if arm.pretraining is not None]
+        jobs += {job.name: job for job in before}.values()
         if not plan.study.finetunes:
             continue
         for labelled in plan.labelled:
@@ -119,6 +118,12 @@ def _test(plan: Plan, model: Job) -> Job:
     folder = plan.tests / model.name
     of = (f"--model={model.result}", f"--split={plan.split_file}", *plan.device())
     file = folder / "scores.json"
+    if plan.classes_file is not None:
+        table = plan.tests / f"{model.name}.csv"
+        classify = ("classify", *of, f"--cohort={plan.cohort_file}", f"--output={table}", "--overwrite")
+        evaluate = ("evaluate", str(plan.cohort_file), f"--predictions={table}", of[1],
+                    f"--classes={plan.classes_file}", f"--output={file}")  # fmt: skip
+        return Job(f"{model.name}-test", (classify, evaluate), file, False, (model.name,))
     segment = ("segment", *of, f"--cohort={plan.cohort_file}", f"--output={folder}", "--overlap=0.25",
                "--overwrite")  # fmt: skip
     evaluate = ("evaluate", str(plan.cohort_file), f"--predictions={folder}", *of[:2], f"--output={file}")

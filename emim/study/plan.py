@@ -48,6 +48,7 @@ class Plan:
         spacing: mm, of all runs, unless an arm sets another.
         labelled: numbers of labelled cases to fine-tune on.
         structures: ``NAME=VALUES``; empty: each label value.
+        classes_file: the class of each case, for a study that classifies.
     """
 
     study: Study
@@ -65,6 +66,7 @@ class Plan:
     structures: tuple[str, ...]
     compute_device: str | None = None
     cache: Path | None = None
+    classes_file: Path | None = None
 
     @property
     def cohort_file(self) -> Path:
@@ -174,6 +176,7 @@ def make_plan(
     structures: Sequence[str] = (),
     device: str | None = None,
     cache: Path | None = None,
+    classes_file: Path | None = None,
 ) -> Plan:
     """Decide all that a study will do.
 
@@ -183,11 +186,16 @@ def make_plan(
         settings: see :func:`emim.study.settings.parse_settings`.
         arms: names of those to take part; None: all.
         labelled: numbers of labelled cases; None: the study's fractions of those there are.
+        classes_file: CSV or JSON with the class of each case, for a study that classifies.
 
     Raises:
         EmimError: for what cannot work, or when no arm is left.
     """
-    split = draw_split(found, given_split, study.finetunes)
+    classes = _classes(study, found, classes_file)
+    if classes is not None:
+        given = {"task": "classification", "classification.labels": str(classes_file)}
+        settings = {**settings, "finetune": {**settings["finetune"], **given}}
+    split = draw_split(found, given_split, study.finetunes, classes)
     base = base_config("pretrain", preset, settings["pretrain"])
     modalities = base.modalities or found.cohort.modalities
     plan = Plan(
@@ -209,11 +217,12 @@ def make_plan(
         structures=tuple(structures),
         compute_device=device,
         cache=cache,
+        classes_file=classes_file,
     )
     preprocess: PreprocessConfig = resolve_spacing(plan.cohort(), base.preprocess)
     plan = dataclasses.replace(plan, spacing=preprocess.spacing)
     if study.finetunes:
-        there = len(labelled_for_training(found, split))
+        there = len(labelled_for_training(found, split, classes))
         plan = dataclasses.replace(plan, labelled=_counts(study, labelled, there))
     elif labelled:
         raise EmimError(f"The study {study.name} uses no labels.", "--labelled", "Leave it out.")
@@ -223,6 +232,22 @@ def make_plan(
 def can_test_subsets() -> bool:
     """Whether this EMIM has ``emim evaluate --subsets``."""
     return find_spec("emim.evaluation.by_subset") is not None
+
+
+def _classes(study: Study, found: Scan, file: Path | None) -> dict[str, str] | None:
+    """Case id to class, for a study that classifies."""
+    if not study.classifies:
+        if file is not None:
+            raise EmimError(f"The study {study.name} uses no classes.", "--classes", "Leave it out.")
+        return None
+    if find_spec("emim.cohort.classes") is None:
+        raise EmimError(f"The study {study.name} needs classification, which this EMIM does not have.")
+    if file is None:
+        hint = "Give --classes FILE: CSV with the columns case and class."
+        raise EmimError("Nothing says to which class each case belongs.", hint=hint)
+    from emim.cohort.classes import read_classes
+
+    return read_classes(file, found.cohort)
 
 
 def _counts(study: Study, given: Sequence[int] | None, there: int) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +13,17 @@ from emim.errors import EmimError
 LEAST = 6  # labelled subjects for a test, a validation and a training
 
 
-def draw_split(found: Scan, given: Mapping[str, Sequence[str]], finetunes: bool) -> dict[str, list[str]]:
+def draw_split(
+    found: Scan,
+    given: Mapping[str, Sequence[str]],
+    finetunes: bool,
+    classes: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
     """The split of a study: ``given`` (see :func:`emim.training.split.read_split`), the rest drawn.
 
     Of the labelled subjects a third is for the test and, of those left, a fifth, at least two, validates. A
     study without labels has no test unless one is given; a sixth of the subjects, at least two, validates.
+    With ``classes`` (case id to class) the cases that have one are labelled, and classes are drawn in turn.
 
     Returns:
         Lists of ids as in a split file: ``test``, ``validation``, and ``training`` where it was given.
@@ -28,7 +33,8 @@ def draw_split(found: Scan, given: Mapping[str, Sequence[str]], finetunes: bool)
     """
     names = {"test": "exclude", "validation": "validation", "training": "cases"}
     split = {name: list(given[setting]) for name, setting in names.items() if setting in given}
-    pool: Sequence[Case] = found.cohort.labelled() if finetunes else found.cohort.cases
+    pool = labelled_cases(found, classes) if finetunes else found.cohort.cases
+    kinds = {c.subject: (classes or {}).get(c.id, "") for c in pool}
     rng = np.random.default_rng(0)
     if finetunes and "test" not in split:
         if given:
@@ -40,7 +46,7 @@ def draw_split(found: Scan, given: Mapping[str, Sequence[str]], finetunes: bool)
                 found.source,
                 "Label more, or give --split with test and validation cases.",
             )
-        split["test"] = _draw(pool, subjects, max(2, len(subjects) // 3), rng)
+        split["test"] = _draw(pool, subjects, max(2, len(subjects) // 3), kinds, rng)
     split.setdefault("test", [])
     if "validation" not in split:
         out = {c.subject for c in found.cohort.select(split["test"]).cases}
@@ -54,11 +60,20 @@ def draw_split(found: Scan, given: Mapping[str, Sequence[str]], finetunes: bool)
                 found.source,
                 "Give more subjects, or a --split that names validation cases.",
             )
-        split["validation"] = _draw(pool, subjects, count, rng)
+        split["validation"] = _draw(pool, subjects, count, kinds, rng)
     return split
 
 
-def labelled_for_training(found: Scan, split: Mapping[str, Sequence[str]]) -> list[str]:
+def labelled_cases(found: Scan, classes: Mapping[str, str] | None) -> Sequence[Case]:
+    """The cases that have a label map, or a class where ``classes`` are given."""
+    if classes is None:
+        return found.cohort.labelled()
+    return [c for c in found.cohort.cases if c.id in classes]
+
+
+def labelled_for_training(
+    found: Scan, split: Mapping[str, Sequence[str]], classes: Mapping[str, str] | None = None
+) -> list[str]:
     """Ids of the labelled cases to fine-tune on."""
     used = {c.subject for c in found.cohort.select([*split["test"], *split["validation"]]).cases}
     chosen = split.get("training")
@@ -71,6 +86,18 @@ def _subjects(cases: Sequence[Case]) -> list[str]:
     return sorted({c.subject for c in cases})
 
 
-def _draw(cases: Sequence[Case], subjects: Sequence[str], count: int, rng: np.random.Generator) -> list[Any]:
-    chosen = {subjects[i] for i in rng.permutation(len(subjects))[:count]}
+def _draw(
+    cases: Sequence[Case],
+    subjects: Sequence[str],
+    count: int,
+    kinds: Mapping[str, str],
+    rng: np.random.Generator,
+) -> list[str]:
+    """Ids of the cases of ``count`` subjects, taken from each kind in turn."""
+    turns: dict[str, int] = {}
+    order = []
+    for subject in (subjects[i] for i in rng.permutation(len(subjects))):
+        turn = turns[kinds[subject]] = turns.get(kinds[subject], 0) + 1
+        order.append((turn, subject))
+    chosen = {subject for _, subject in sorted(order, key=lambda o: o[0])[:count]}
     return [c.id for c in cases if c.subject in chosen]

@@ -7,7 +7,7 @@ from importlib import import_module
 from emim.errors import EmimError
 from emim.study.arm import Study
 
-NAMES = ("collapse", "convergence", "labels", "masking", "decoder", "resolution", "modalities")
+NAMES = ("collapse", "convergence", "labels", "masking", "decoder", "resolution", "modalities", "probe")
 
 
 def find_study(name: str) -> Study:
