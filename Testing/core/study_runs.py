@@ -103,6 +103,7 @@ def write_scores(file, level: float, seed: int, cases: int = 6):
     data = {
         "structures": ["WT"],
         "mean_dice": float(dice.mean()),
+        "auc": float(dice.mean()),
         "summary": {"WT": {"dice": {"mean": float(dice.mean())}}},
         "cases": [
             {"id": f"case{i}", "scores": [{"structure": "WT", "dice": float(d)}]} for i, d in enumerate(dice)

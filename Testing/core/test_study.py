@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.util import find_spec
 
 import pytest
 from study_runs import FakeRun, option, write_run
@@ -251,8 +252,17 @@ def test_collapse_is_read_from_the_runs(plan):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_study_reports_before_anything_is_run_and_after_all(plan, name):
-    made = plan(name, seeds=(0, 1), **({"labelled": (2,)} if find_study(name).finetunes else {}))
+def test_every_study_reports_before_anything_is_run_and_after_all(plan, tmp_path, name):
+    changes = {"labelled": (2,)} if find_study(name).finetunes else {}
+    if find_study(name).classifies:
+        if find_spec("emim.cohort.classes") is None:
+            with pytest.raises(EmimError, match="needs classification"):
+                plan(name)
+            return
+        changes["classes_file"] = tmp_path / "classes.csv"
+        rows = [f"sub-00{i},{'ab'[i % 2]}" for i in range(1, 8)]
+        changes["classes_file"].write_text("\n".join(["case,class", *rows]))
+    made = plan(name, seeds=(0, 1), **changes)
     text = write_report(Results(made)).read_text()
     assert "results are not there (yet)" in text and "| missing |" in text
     run_jobs(make_jobs(made), 4, fake(made), Events())

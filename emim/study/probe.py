@@ -1,4 +1,4 @@
-"""What do the features hold, the longer pre-training lasts? Two classes told apart with the encoder frozen."""
+"""What do frozen features tell of a case's class, the longer pre-training lasts?"""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def report(results: Results) -> Report:
                 said = in_words(found, len(results.plan.seeds))
                 told.verdict.append(f"{labelled} cases, {arm.name} minus {arm.control}, test AUC: {said}")
         columns = ["arm", "AUC", "balanced accuracy", "accuracy", "majority", "AUC by seed", "pre-training s"]
-        note = "On the test cases; majority: the accuracy of always naming the commonest class. AUC 0.5 is chance."
+        note = (
+            "On the test cases; majority: the accuracy of always naming the commonest class; chance: AUC 0.5."
+        )
         told.tables.append(Table(f"Probes on {labelled} cases with a class", columns, rows, note))
         told.figures[f"probe-labelled{labelled}"] = (
             figure(

@@ -78,7 +78,9 @@ def labelled_for_training(
     used = {c.subject for c in found.cohort.select([*split["test"], *split["validation"]]).cases}
     chosen = split.get("training")
     return [
-        c.id for c in found.cohort.labelled() if c.subject not in used and (chosen is None or c.id in chosen)
+        c.id
+        for c in labelled_cases(found, classes)
+        if c.subject not in used and (chosen is None or c.id in chosen)
     ]
 
 
