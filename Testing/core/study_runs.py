@@ -41,7 +41,9 @@ class FakeRun:
         if self.job.training:
             write_run(self.job.result, command[0], seed, self.speed)
         else:
-            write_scores(self.job.result, self.speed, sum(map(ord, self.job.name)))
+            write_scores(
+                self.job.result, self.speed, sum(map(ord, self.job.name)), classes=command[0] == "classify"
+            )
         return 0
 
     def stop(self):
@@ -88,7 +90,7 @@ def write_run(folder, kind: str, seed: int, speed: float = 1.0, steps: int = 100
     (folder / "report" / "verdict.json").write_text(json.dumps({"state": verdict, "why": ["so"]}))
 
 
-def write_scores(file, level: float, seed: int, cases: int = 6):
+def write_scores(file, level: float, seed: int, cases: int = 6, classes: bool = False):
     """A file that ``emim evaluate`` writes, of ``cases`` test cases, Dice the higher the ``level``."""
     rng = np.random.default_rng(seed)
     if file.name == "subsets.json":
@@ -99,11 +101,14 @@ def write_scores(file, level: float, seed: int, cases: int = 6):
         mean = float(np.mean([r["mean_dice"] for r in rows]))
         file.write_text(json.dumps({"subsets": rows, "mean_dice": mean}))
         return
+    if classes:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"auc": 0.6, "accuracy": 0.5, "cases": cases}))
+        return
     dice = np.clip(0.4 + 0.1 * level + 0.02 * rng.normal(size=cases), 0, 1)
     data = {
         "structures": ["WT"],
         "mean_dice": float(dice.mean()),
-        "auc": float(dice.mean()),
         "summary": {"WT": {"dice": {"mean": float(dice.mean())}}},
         "cases": [
             {"id": f"case{i}", "scores": [{"structure": "WT", "dice": float(d)}]} for i, d in enumerate(dice)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.events import to_json
+from emim.report.record import is_number
 from emim.run import write_atomically, write_json
 from emim.study.results import Results
 
@@ -159,6 +160,7 @@ def _outcome(outcome: Any) -> dict[str, Any]:
             "validation_dice": [list(map(float, x)) for x in zip(*tuned.curve("dice"), strict=True)],
             "best": tuned.best(),
         }
+        found["test"] = {k: v for k, v in outcome.test.items() if is_number(v)}
         found["test_dice"] = outcome.dice
         found["test_cases"] = outcome.case_dice()
     return found

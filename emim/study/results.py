@@ -136,8 +136,9 @@ class Outcome:
         return value if is_number(value) else None
 
     def case_dice(self) -> dict[str, float]:
-        """Test case to mean Dice over the structures."""
-        return {c["id"]: statistics.fmean(s["dice"] for s in c["scores"]) for c in self.test.get("cases", ())}
+        """Test case to mean Dice over the structures; empty where cases were classified."""
+        cases = self.test["cases"] if self.dice is not None else ()
+        return {c["id"]: statistics.fmean(s["dice"] for s in c["scores"]) for c in cases}
 
     @property
     def all_seconds(self) -> float | None:
