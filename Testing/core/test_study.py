@@ -120,7 +120,7 @@ def test_settings_go_to_the_runs_that_have_them():
 def test_a_study_is_continued_only_as_it_was_begun(plan):
     made = plan("labels", labelled=(2,))
     plan("labels", labelled=(2, 1), seeds=(0, 1, 2, 3))  # more seeds and labels may come
-    with pytest.raises(EmimError, match="another preset"):
+    with pytest.raises(EmimError, match="differs in its preset"):
         plan("labels", labelled=(2,), preset="base")
     (made.out / "study.json").unlink()
     with pytest.raises(EmimError, match="holds no study"):

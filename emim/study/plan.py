@@ -139,7 +139,7 @@ class Plan:
             changed = [k for k in record if before.get(k) != record[k]]
             if changed:
                 raise EmimError(
-                    f"The study in this folder was begun with another {', '.join(changed)}.",
+                    f"The study in this folder differs in its {', '.join(changed)}.",
                     file,
                     "Give the same command to continue it, or choose another --out.",
                 )
