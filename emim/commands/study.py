@@ -71,7 +71,7 @@ def _study(options: argparse.Namespace, events: Events) -> int:
 
     jobs = make_jobs(plan)
     for name, why in plan.left_out.items():
-        events.warning(f"The arm {name} is left out: {why}")
+        events.warning(f"Left out: {name}. {why}")
     if options.dry_run:
         _tell(plan, jobs, events)
         return 0

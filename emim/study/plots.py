@@ -51,7 +51,7 @@ def dots(
         if level is not None:
             axes.axvline(level, color=INK, linestyle="--", linewidth=1)
         axes.set_yticks(range(len(values)), list(values))
-        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(values)) - 0.5, -0.5)
         axes.set_xlabel(label)
 
     return draw

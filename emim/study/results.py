@@ -115,6 +115,7 @@ class Outcome:
     finetuning: Training | None
     test: dict[str, Any] = field(default_factory=dict)
     subsets: dict[str, Any] = field(default_factory=dict)
+    test_error: str | None = None
 
     @property
     def trainings(self) -> list[Training]:
@@ -123,7 +124,7 @@ class Outcome:
     @property
     def reason(self) -> str | None:
         """Why there is no result, where something failed."""
-        return next((t.reason for t in self.trainings if t.reason), None)
+        return next((t.reason for t in self.trainings if t.reason), self.test_error)
 
     @property
     def finished(self) -> bool:
@@ -188,7 +189,8 @@ class Results:
                 for labelled in plan.labelled:
                     name = finetuning_name(arm, seed, labelled)
                     scores, subsets = (_json(plan.tests / name / f"{f}.json") for f in ("scores", "subsets"))
-                    yield Outcome(arm, seed, labelled, before, _training(plan, name), scores, subsets)
+                    error = None if scores else _logged_error(plan.log(f"{name}-test"))
+                    yield Outcome(arm, seed, labelled, before, _training(plan, name), scores, subsets, error)
 
 
 def _training(plan: Plan, name: str) -> Training:
