@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from emim import __version__, stopping
+from emim.commands.impute import add_impute
 from emim.commands.inputs import parse_inputs
 from emim.commands.register import add_register
 from emim.commands.runs import add_runs
 from emim.commands.shared import add_cohort, add_command, add_patterns, cohort_options, open_cohort, say
 from emim.commands.study import add_study
+from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
@@ -101,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_runs,
         add_study,
         _add_segment,
+        add_impute,
         add_register,
         _add_evaluate,
         _add_report,
@@ -239,10 +242,11 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    p = add_command(commands, "evaluate", _evaluate, "compare segmentations with reference labels")
+    p = add_command(commands, "evaluate", _evaluate, "score segmentations, or a model, by reference labels")
     add_cohort(p)
-    p.add_argument("--predictions", required=True, metavar="FOLDER", help="label maps named by case id")
+    p.add_argument("--predictions", metavar="FOLDER", help="label maps named by case id")
     p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
+    add_subsets(p)
     p.add_argument(
         "--structure",
         action="append",
@@ -261,6 +265,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     from emim.package.bundle import read_card
     from emim.training.structures import parse_structures, structures_of_values
 
+    check_what_is_evaluated(options)
     found = _select(open_cohort(options, events), options)
     if options.structure and options.model:
         structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
@@ -270,6 +275,8 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
         structures = read_card(options.model).structures
     else:
         structures, _ = structures_of_values(found.label_values)
+    if options.subsets:
+        return run_subsets(options, found, structures, events)
     result = evaluate(
         found, options.predictions, structures, options.output, events, overwrite=options.overwrite
     )

@@ -29,6 +29,10 @@ Results of some commands:
     ``cases``, ``modalities``, ``rows`` (:func:`emim.cohort.table.json_rows`), ``ignored``
 ``runs``
     ``runs``, each with the fields of :class:`emim.run_state.RunState`
+``evaluate --subsets``
+    the fields of :meth:`emim.evaluation.by_subset.SubsetEvaluation.to_dict`
+``impute``
+    what :func:`emim.imputation.impute.impute` returns
 ``pretrain --dry-run``, ``finetune --dry-run``
     the fields of :class:`emim.training.estimate.Estimate`, and ``preset``
 

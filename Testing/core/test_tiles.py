@@ -10,8 +10,9 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
-from emim.inference.predict import count_tiles, predict_case
+from emim.inference.predict import predict_case
 from emim.inference.quality import QUALITIES, Effort
+from emim.inference.sliding import count_tiles
 from emim.inference.tiles import gaussian_window, grid_starts, plan_tiles
 from emim.networks.build import build_segmenter
 from emim.package.model import ModelCard
@@ -115,7 +116,7 @@ def test_batches_and_memory_order_do_not_matter(monkeypatch, filters):
     net, prepared = network(card), case((32, 24, 24))
     results = []
     for at_once in (1, 2, 3):
-        monkeypatch.setattr("emim.inference.predict.TILES_AT_ONCE", {"cpu": at_once})
+        monkeypatch.setattr("emim.inference.sliding.TILES_AT_ONCE", {"cpu": at_once})
         results.append(predict_case(net, prepared, card, torch.device("cpu")))
     plain = torch.contiguous_format
     monkeypatch.setattr("emim.inference.predict.memory_format", lambda card, device: plain)

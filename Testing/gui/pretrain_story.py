@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,13 @@ def scanned_rows():
     rows[5].update(usable=False, problems=["FLAIR: every voxel is 0"])
     rows[6].update(notes=["T1: the brightest values are cut off"])
     return rows
+
+
+def stuck_where(host, task):
+    """End the worker of a task and return its log, with the place where each of its threads was."""
+    os.kill(task._job.worker.pid, signal.SIGABRT)  # workers run with Python's fault handler
+    host.processEvents(10, until=lambda: not task.running)
+    return f"stuck: {task.log}"
 
 
 def show_table(panel, table):

@@ -11,6 +11,7 @@ from pretrain_story import (  # noqa: E402, F401
     combo_texts,
     panel,
     shot,
+    stuck_where,
     table_texts,
     window_shot,
 )
@@ -122,7 +123,9 @@ def test_from_a_folder_to_an_installed_model(panel, host, cohort_folder, caplog)
 def test_practice_cohort_is_made_and_scanned(panel, host):
     panel.ui.practiceButton.click()
     assert panel.ui.practiceButton.text == "Cancel"
-    assert host.processEvents(90, until=lambda: panel.state.table is not None and panel.state.task is None)
+    host.processEvents(120, until=lambda: panel.state.table is not None or panel.state.task is None)
+    assert panel.state.task is None, stuck_where(host, panel.state.task._run)
+    assert panel.state.table is not None, panel.ui.cohortStatusLabel.text
     assert len(panel.state.table.rows) == 12 and len(panel.state.table.labelledRows) == 6
     assert panel.ui.cohortPathLineEdit.currentPath == str(panel.logic.practiceFolder())
     assert panel.ui.startPretrainButton.enabled

@@ -26,7 +26,6 @@ from emim.cohort.patterns import (
 from emim.cohort.volume import VolumeFacts, file_stamp, inspect
 from emim.errors import EmimError
 from emim.events import Events
-from emim.volumes.io import register_formats
 
 SCAN_VERSION = 1
 
@@ -282,7 +281,6 @@ def _inspect_all(found: Found, events: Events, workers: int | None) -> dict[str,
         return facts
     events.status(f"Reading {len(todo)} files of {len(found.cases)} cases.")
     events.progress(0, len(todo), "file")
-    register_formats()
     # Threads are enough: unpacking and numpy release Python's lock.
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from emim.volumes.nifti import DamagedFile, is_nifti, read_nifti
+from emim.volumes.io import open_image, read_pixels
+from emim.volumes.nifti import DamagedFile
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
@@ -92,24 +93,18 @@ def file_stamp(path: str | Path) -> tuple[int, int] | None:
 
 def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
     """Read the file ``path`` and say what it holds; what is wrong goes into ``problems``."""
-    import SimpleITK as sitk
-
     stamp = file_stamp(path)
     if stamp is None:
         return VolumeFacts(problems=("the file does not exist",))
     if stamp[0] == 0:
         return VolumeFacts(problems=("the file is empty (0 bytes)",), stamp=stamp)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        reader = open_image(path)
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
         shape = _shape_problem(size, components)
         if shape:
             return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
-        array = read_nifti(path) if is_nifti(path) else None
-        if array is None:
-            array = sitk.GetArrayFromImage(reader.Execute())
+        array = read_pixels(reader, path)
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except RuntimeError as error:

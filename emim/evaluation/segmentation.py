@@ -189,7 +189,7 @@ def _case(
 ) -> CaseScores:
     reference, grid, unknown = reference_masks(label, structures)
     if unknown:
-        _warn_of_values("reference", unknown, label, events)
+        warn_of_values("reference", unknown, label, events)
     error = None
     try:
         if prediction is None:
@@ -202,11 +202,12 @@ def _case(
     if error is None:
         scores = [score(s.name, reference[s.name], masks[s.name], spacing) for s in structures]
     else:
-        scores = [_failed(s.name, reference[s.name], spacing) for s in structures]
+        scores = [failed_score(s.name, reference[s.name], spacing) for s in structures]
     return CaseScores(case, label, None if prediction is None else str(prediction), error, tuple(scores))
 
 
-def _failed(structure: str, reference: np.ndarray, spacing: Sequence[float]) -> Score:
+def failed_score(structure: str, reference: np.ndarray, spacing: Sequence[float]) -> Score:
+    """The score of a structure in a case that could not be segmented; ``spacing`` is mm along (Z, Y, X)."""
     volume = float(np.count_nonzero(reference) * np.prod(spacing) / 1000)
     return Score(structure, 0.0, diagonal(reference.shape, spacing), volume, 0.0, None)
 
@@ -217,7 +218,7 @@ def _masks_on(
     """The prediction's masks on the reference's grid."""
     masks, own, unknown = prediction_masks(prediction, structures)
     if unknown:
-        _warn_of_values("prediction", unknown, prediction, events)
+        warn_of_values("prediction", unknown, prediction, events)
     if own.is_same(grid):
         return masks
     if not overlap(own, grid):
@@ -234,7 +235,8 @@ def _masks_on(
     return moved
 
 
-def _warn_of_values(which: str, values: Sequence[int], file: str | Path, events: Events) -> None:
+def warn_of_values(which: str, values: Sequence[int], file: str | Path, events: Events) -> None:
+    """Tell of ``values`` of the ``which`` (reference or prediction) ``file`` that belong to no structure."""
     events.warning(
         f"The {which} has values that are no structure's: {', '.join(map(str, values))}.",
         file,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from emim.config import PreprocessConfig
 from emim.errors import EmimError
-from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_header, read_stored
 
@@ -17,8 +18,16 @@ from emim.volumes.io import read_header, read_stored
 FEW_VALUES = 8
 
 
+class Takes(Protocol):
+    """What takes images: a model package's card, or a pre-training run."""
+
+    modalities: tuple[str, ...]
+    optional: tuple[str, ...]
+    preprocess: PreprocessConfig
+
+
 def match_inputs(
-    card: ModelCard, inputs: Mapping[str, str | Path], ignore_others: bool = False
+    card: Takes, inputs: Mapping[str, str | Path], ignore_others: bool = False
 ) -> dict[str, str]:
     """Assign files to the model's modalities by name; upper and lower case are the same.
 
@@ -56,7 +65,7 @@ def match_inputs(
     return images
 
 
-def choose_reference(card: ModelCard, images: Mapping[str, str], reference: str | None = None) -> str:
+def choose_reference(card: Takes, images: Mapping[str, str], reference: str | None = None) -> str:
     """The modality whose grid the result gets: as asked for, else the model's own, else the first.
 
     Raises:

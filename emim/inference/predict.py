@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.inference.quality import QUALITIES, Effort
-from emim.inference.tiles import Tiling, box, plan_tiles
+from emim.inference.sliding import Window, slide
 from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
 from emim.volumes.preprocess import PreparedCase
 
-# On a CPU, torch convolves a single small volume by another algorithm, at half the speed (slow_conv3d).
-TILES_AT_ONCE = {"cpu": 2, "cuda": 4}
-# Two tiles of more voxels cost memory without being faster.
-LARGE_TILE = 64**3
 BALANCED = QUALITIES["balanced"]
 
 
@@ -71,85 +66,15 @@ def predict_case(
         Cancelled: when ``should_stop`` said so.
         EmimError: when the memory of the device does not suffice, or the result is not finite.
     """
-    volume = _Volume(prepared, effort.side(card), effort.overlap)
-    at_once = TILES_AT_ONCE.get(device.type, 1)
-    if device.type == "cpu" and volume.side**3 > LARGE_TILE:
-        at_once = 1
     network.eval()
-    while True:
-        try:
-            with torch.inference_mode():
-                return _predict(
-                    network, volume, card, device, at_once, effort.mirror, events, should_stop, text
-                )
-        except torch.cuda.OutOfMemoryError as error:
-            if at_once == 1:
-                hint = "Close other programs that use the GPU, or use the device cpu."
-                raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
-        torch.cuda.empty_cache()
-        at_once //= 2
-
-
-def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
-    """In how many tiles a case is computed."""
-    return len(plan_tiles(_padded(foreground, side)[0], side, overlap).starts)
-
-
-class _Volume:
-    """A case, padded to hold a tile, with its tiling."""
-
-    def __init__(self, prepared: PreparedCase, side: int, overlap: float) -> None:
-        self.side = side
-        self.image, self.inner = _padded(prepared.image, side)
-        foreground, _ = _padded(prepared.foreground, side)
-        self.tiling: Tiling = plan_tiles(foreground, side, overlap)
-        self.present = np.asarray(prepared.present, bool)
-
-
-def _predict(
-    network: nn.Module,
-    volume: _Volume,
-    card: ModelCard,
-    device: torch.device,
-    at_once: int,
-    mirror: bool,
-    events: Events | None,
-    should_stop: Callable[[], bool] | None,
-    text: str,
-) -> np.ndarray:
-    tiling, side = volume.tiling, volume.side
-    window = torch.from_numpy(tiling.window).to(device)
-    order = memory_format(card, device)
-    # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
-    precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    image = torch.from_numpy(volume.image)
-    blended = torch.zeros(card.outputs, *image.shape[1:])
-    if device.type == "cuda" and _fits(device, image.nbytes + blended.nbytes):
-        image, blended = image.to(device), blended.to(device)
-    done = 0
-    for starts in _groups(tiling.starts, at_once):
-        for _ in starts:
-            if should_stop is not None and should_stop():
-                raise Cancelled("The segmentation was cancelled.")
-        boxes = [(slice(None), *box(start, side)) for start in starts]
-        tiles = torch.stack([image[b] for b in boxes])
-        tiles = tiles.to(device, non_blocking=True).contiguous(memory_format=order)
-        present = torch.from_numpy(volume.present).to(device).expand(len(tiles), -1)
-        with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
-            probabilities = _probabilities(network, tiles, present, card.overlapping, mirror)
-        for b, tile in zip(boxes, probabilities, strict=True):
-            blended[b] += (tile * window).to(blended.device)
-            done += 1
-            if events is not None:
-                events.progress(done, len(tiling.starts), "tile", text)
-    total = torch.from_numpy(tiling.total).to(blended.device)
-    blended /= total.clamp(min=1e-6)
+    order, side = memory_format(card, device), effort.side(card)
+    window = Window(side, effort.overlap, device, order, events, should_stop, text)
+    array, covered = slide(
+        lambda tiles, present: _probabilities(network, tiles, present, card.overlapping, effort.mirror),
+        prepared.image, prepared.present, prepared.foreground, card.outputs, window,
+    )  # fmt: skip
     if not card.overlapping:
-        blended[0] += total == 0
-    array = blended[(slice(None), *volume.inner)].cpu().numpy()
-    if not np.isfinite(array).all():
-        hint = "Check the intensities of the inputs; try the device cpu."
-        raise EmimError("The network answered with values that are not finite.", hint=hint)
+        array[0][~covered] = 1
     return array
 
 
@@ -165,25 +90,3 @@ def _probabilities(
         activated = logits.sigmoid() if overlapping else logits.softmax(dim=1)
         total = total + (activated.flip(flip) if flip else activated)
     return total / len(flips) if mirror else total
-
-
-def _groups(starts: Sequence[tuple[int, ...]], at_once: int) -> list[Sequence[tuple[int, ...]]]:
-    """``at_once`` tiles each; what is left at the end joins the last group, so that no tile is alone."""
-    begins = range(0, max(1, len(starts) - at_once + 1), at_once)
-    ends = [*begins[1:], len(starts)]
-    return [starts[a:b] for a, b in zip(begins, ends, strict=True) if a < b]
-
-
-def _padded(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """``array`` (…, Z, Y, X) with zeros around axes shorter than ``side``, and where it lies in that."""
-    missing = [max(0, side - n) for n in array.shape[-3:]]
-    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, array.shape[-3:], strict=True))
-    if not any(missing):
-        return np.ascontiguousarray(array), inner
-    padding = [(0, 0)] * (array.ndim - 3) + [(m // 2, m - m // 2) for m in missing]
-    return np.pad(array, padding), inner
-
-
-def _fits(device: torch.device, needed: int) -> bool:
-    """Whether the GPU has ample room for ``needed`` bytes."""
-    return needed < torch.cuda.mem_get_info(device)[0] / 4

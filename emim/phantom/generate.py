@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,11 @@ from emim.errors import EmimError
 from emim.events import Events
 from emim.phantom.anatomy import build_head, draw_anatomy
 from emim.phantom.signal import MODALITIES, draw_protocol
+from emim.volumes.itk_threads import prepare_itk
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
+_WRITING = threading.Lock()  # ITK's file formats are not made for several threads
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
 One folder a subject: sub-001/sub-001_T1.nii.gz, _T1ce, _T2, _FLAIR and, for labelled subjects, _seg.
@@ -126,8 +129,7 @@ def _make_subjects(
     own_grids: bool,
     events: Events,
 ) -> list[dict]:
-    # ITK registers its file formats at first use, which is not safe in several threads.
-    sitk.ImageFileWriter().GetRegisteredImageIOs()
+    prepare_itk()
     # Threads suffice: NumPy and SimpleITK let go of the interpreter lock. Few, for the sake of memory.
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     made = []
@@ -236,4 +238,5 @@ def _write(array: np.ndarray, grid: sitk.Image, file: Path, about: str) -> None:
     image = sitk.GetImageFromArray(array)
     image.CopyInformation(grid)
     image.SetMetaData("ITK_FileNotes", about)
-    sitk.WriteImage(image, str(file), useCompression=True)
+    with _WRITING:
+        sitk.WriteImage(image, str(file), useCompression=True, imageIO="NiftiImageIO")

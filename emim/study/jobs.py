@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emim.run_state import read_run
 from emim.study.arm import Arm
-from emim.study.plan import Plan, can_test_subsets
+from emim.study.plan import Plan
 from emim.study.settings import arm_settings, as_text
 
 
@@ -71,7 +71,7 @@ def make_jobs(plan: Plan) -> list[Job]:
             tests = [_test(plan, job) for job in trainings]
             subsets = (
                 [_subsets(plan, job) for job in trainings]
-                if plan.study.subsets and can_test_subsets()
+                if plan.study.subsets
                 else []
             )
             jobs += [*trainings, *tests, *subsets]

@@ -229,11 +229,6 @@ def make_plan(
     return _without_impossible(plan)
 
 
-def can_test_subsets() -> bool:
-    """Whether this EMIM has ``emim evaluate --subsets``."""
-    return find_spec("emim.evaluation.by_subset") is not None
-
-
 def _classes(study: Study, found: Scan, file: Path | None) -> dict[str, str] | None:
     """Case id to class, for a study that classifies."""
     if not study.classifies:
@@ -265,8 +260,6 @@ def _without_impossible(plan: Plan) -> Plan:
     from emim.training.preflight import check_pretraining, check_training
 
     kept, left_out = [], {}
-    if plan.study.subsets and not can_test_subsets():
-        left_out["the test of all subsets"] = "This EMIM has no `emim evaluate --subsets`."
     for arm in plan.arms:
         try:
             own = {k: arm_settings(arm, k, plan.base("pretrain")) for k in plan.settings}

@@ -11,8 +11,9 @@ import torch
 from monai.metrics import compute_dice
 from torch import nn
 
-from emim.inference.predict import count_tiles, predict_case
+from emim.inference.predict import predict_case
 from emim.inference.quality import Effort
+from emim.inference.sliding import count_tiles
 from emim.package.model import ModelCard
 from emim.training.pretrain_watch import spread_evenly
 from emim.training.preview import Segmentation

@@ -32,7 +32,7 @@ def check_reference(cohort: Cohort, preprocess: PreprocessConfig) -> None:
     if preprocess.reference is not None and preprocess.reference not in cohort.modalities:
         raise EmimError(
             f"Setting preprocess.reference cannot be {preprocess.reference!r}.",
-            hint=f"The cohort has {', '.join(cohort.modalities)}.",
+            hint=f"The modalities are {', '.join(cohort.modalities)}; none takes the first that a case has.",
         )
 
 

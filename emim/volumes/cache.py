@@ -42,6 +42,7 @@ from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
 from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
+from emim.volumes.itk_threads import prepare_itk
 from emim.volumes.preprocess import memory_needed, prepare_case, reference_path, working_grid
 
 __all__ = [
@@ -209,6 +210,7 @@ def _build(
     if workers is None:
         largest = missing[max(bounds, key=bounds.get)]
         workers = default_workers(memory_needed(largest, modalities, config))
+    prepare_itk()
     pool = ThreadPoolExecutor(workers)
     try:
         running = {

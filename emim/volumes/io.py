@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,11 @@ from emim.volumes.nifti import DamagedFile, is_nifti, read_nifti
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+
+# To find the format of a file ITK asks one reader after the other, and those of HDF5 and MetaImage, for two,
+# crash or hang when two threads ask at once (SimpleITK issue 74, pull request 2713).
+_ONE_THREAD = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,34 @@ class Header:
     pixel_type: str
 
 
-def register_formats() -> None:
-    """Let ITK register its file formats now, before threads read: at first use it is not safe in several."""
+def open_image(path: str | Path) -> sitk.ImageFileReader:
+    """A reader that has read the header of ``path``; safe in several threads.
+
+    Raises:
+        RuntimeError: ITK's, when it cannot be read.
+    """
     import SimpleITK as sitk
 
-    sitk.ImageFileReader().GetRegisteredImageIOs()
+    with _ONE_THREAD:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    return reader
+
+
+def read_pixels(reader: sitk.ImageFileReader, path: str | Path) -> np.ndarray:
+    """The voxels (Z, Y, X) of a reader from :func:`open_image`, in the type of the file.
+
+    Raises:
+        DamagedFile: when a NIfTI file is cut off or does not unpack to what its header says.
+        RuntimeError: ITK's, when another format cannot be read.
+    """
+    import SimpleITK as sitk
+
+    if is_nifti(path) and (array := read_nifti(path)) is not None:
+        return array
+    with _ONE_THREAD:
+        return sitk.GetArrayFromImage(reader.Execute())
 
 
 def read_header(path: str | Path) -> Header:
@@ -120,17 +149,13 @@ def read_label_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
 
 def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Voxels (Z, Y, X), in the type of the file, and grid."""
-    import SimpleITK as sitk
-
     reader = _open(path)
     grid = _grid(reader, path)
+    size = reader.GetSize()
+    if len(size) == 4:  # a single volume stored as a series of one
+        reader.SetExtractSize((*size[:3], 0))
     try:
-        if is_nifti(path) and (array := read_nifti(path)) is not None:
-            return array.reshape(grid.shape), grid
-        size = reader.GetSize()
-        if len(size) == 4:  # a single volume stored as a series of one
-            reader.SetExtractSize((*size[:3], 0))
-        return sitk.GetArrayFromImage(reader.Execute()), grid
+        return read_pixels(reader, path).reshape(grid.shape), grid
     except DamagedFile as error:
         raise EmimError(
             f"The voxels cannot be used: {error}.",
@@ -143,14 +168,10 @@ def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
 
 def _open(path: str | Path) -> sitk.ImageFileReader:
     """A reader that has read the header and found one 3-D scalar image."""
-    import SimpleITK as sitk
-
     if not Path(path).is_file():
         raise EmimError("There is no such file.", path, "Check the path; a folder of DICOM needs conversion.")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        reader = open_image(path)
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     size = reader.GetSize()

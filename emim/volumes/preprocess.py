@@ -28,6 +28,7 @@ __all__ = [
     "prepare_case",
     "resample_array",
     "resolve_spacing",
+    "robust_statistics",
     "working_grid",
 ]
 
@@ -212,7 +213,7 @@ class _Scan:
             values, mask = values[box], np.ascontiguousarray(mask[box])
             grid = grid.cropped([s.start for s in box], [s.stop for s in box])
         values = np.ascontiguousarray(values, np.float32)
-        mean, deviation = _robust_statistics(values[mask])
+        mean, deviation = robust_statistics(values[mask])
         if deviation <= 1e-6 * max(1e-6, abs(mean)):
             raise EmimError(
                 f"The image has no contrast: its foreground is {mean:g} everywhere.",
@@ -227,8 +228,11 @@ class _Scan:
         return cls(values, mask, stripped, grid)
 
 
-def _robust_statistics(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of the values between the two tails; ``values`` are sorted in place."""
+def robust_statistics(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the values between the two tails (:data:`TAIL`).
+
+    ``values`` (n,), those of a foreground, are sorted in place.
+    """
     values.sort()  # numpy sorts faster than it selects two of its elements
     low, high = (_between(values, q * (values.size - 1)) for q in (TAIL, 1 - TAIL))
     kept = values[np.searchsorted(values, low, "left") : np.searchsorted(values, high, "right")]

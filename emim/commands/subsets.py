@@ -1,0 +1,71 @@
+"""``emim evaluate --subsets``: a model judged with every subset of its modalities."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from emim.commands.shared import say
+from emim.errors import EmimError
+from emim.events import Events
+from emim.inference.quality import QUALITIES
+
+if TYPE_CHECKING:
+    from emim.config import Structure
+
+
+def add_subsets(p: argparse.ArgumentParser) -> None:
+    """The options of ``emim evaluate`` that segment instead of reading predictions."""
+    p.add_argument(
+        "--subsets",
+        metavar="WHICH",
+        help="instead of --predictions: segment with --model, once for each subset of its modalities: "
+        "all, leave-one-out, or a list such as T1+T2,FLAIR",
+    )
+    p.add_argument(
+        "--untrained", action="store_true", help="with --subsets: also those the model was not trained to do"
+    )
+    p.add_argument(
+        "--quality", choices=tuple(QUALITIES), default="balanced", help="with --subsets; default: balanced"
+    )
+    p.add_argument("--device", default="auto", metavar="NAME", help="with --subsets: auto, cpu, cuda, mps …")
+
+
+def check_what_is_evaluated(options: argparse.Namespace) -> None:
+    """Refuse options that do not say what is to be scored, before the cohort is scanned."""
+    if bool(options.predictions) == bool(options.subsets):
+        raise EmimError(
+            "What is to be evaluated?", hint="Give --predictions FOLDER, or --model MODEL --subsets all."
+        )
+    if not options.subsets:
+        return
+    if not options.model:
+        raise EmimError("Nothing says which model is to segment.", "--subsets", "Give --model MODEL.")
+    from emim.evaluation.subsets import parse_subsets
+    from emim.package.bundle import read_card
+
+    parse_subsets(options.subsets, read_card(options.model).modalities)
+
+
+def run_subsets(
+    options: argparse.Namespace, found: Any, structures: Sequence[Structure], events: Events
+) -> int:
+    """Segment, score, print the table; 1 when a case failed."""
+    from emim.evaluation.by_subset import evaluate_subsets
+
+    result = evaluate_subsets(
+        options.model,
+        found,
+        options.subsets,
+        options.output,
+        structures=structures,
+        untrained=options.untrained,
+        device=options.device,
+        quality=options.quality,
+        events=events,
+        overwrite=options.overwrite,
+    )
+    say(events, result.table())
+    events.result(**result.to_dict())
+    return 1 if result.failed else 0
