@@ -38,10 +38,8 @@ def plan(phantoms, tmp_path):
 
     def make(name, **changes):
         given = {"given_split": SPLIT, "seeds": (0, 1, 2), "preset": "tiny", "device": "cpu"}
-        settings = parse_settings(SMALL)
-        plan = make_plan(
-            find_study(name), scan(phantoms), tmp_path / "study", settings=settings, **{**given, **changes}
-        )
+        given["settings"] = parse_settings(SMALL)
+        plan = make_plan(find_study(name), scan(phantoms), tmp_path / "study", **{**given, **changes})
         plan.write()
         return plan
 
@@ -202,7 +200,8 @@ def test_an_interrupted_training_resumes_and_a_broken_start_begins_anew(tmp_path
 
 def test_a_real_process_stops_when_told_and_has_its_share_of_the_cores(plan, monkeypatch):
     monkeypatch.setattr("emim.study.runner.cores", lambda: 8)
-    made = plan("collapse", arms=("random",), seeds=(0,))
+    long = parse_settings([*SMALL, "train.steps=100000"])
+    made = plan("collapse", arms=("random",), seeds=(0,), settings=long)
     runner = Runner(made.log, jobs=3)
     assert runner.threads == 2
     running = runner(make_jobs(made)[0], 0)

@@ -69,11 +69,7 @@ def make_jobs(plan: Plan) -> list[Job]:
         for labelled in plan.labelled:
             trainings = [_finetuning(plan, arm, seed, labelled) for arm in plan.arms]
             tests = [_test(plan, job) for job in trainings]
-            subsets = (
-                [_subsets(plan, job) for job in trainings]
-                if plan.study.subsets
-                else []
-            )
+            subsets = [_subsets(plan, job) for job in trainings] if plan.study.subsets else []
             jobs += [*trainings, *tests, *subsets]
     return jobs
 
