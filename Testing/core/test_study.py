@@ -33,11 +33,11 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
-def plan(phantoms, tmp_path):
+def plan(phantoms, cache, tmp_path):
     """Make a plan; call with the study's name and what differs."""
 
     def make(name, **changes):
-        given = {"given_split": SPLIT, "seeds": (0, 1, 2), "preset": "tiny", "device": "cpu"}
+        given = {"given_split": SPLIT, "seeds": (0, 1, 2), "preset": "tiny", "device": "cpu", "cache": cache}
         given["settings"] = parse_settings(SMALL)
         plan = make_plan(find_study(name), scan(phantoms), tmp_path / "study", **{**given, **changes})
         plan.write()
@@ -206,7 +206,7 @@ def test_a_real_process_stops_when_told_and_has_its_share_of_the_cores(plan, mon
     assert runner.threads == 2
     running = runner(make_jobs(made)[0], 0)
     deadline = time.monotonic() + 60
-    while "Preparing" not in made.log("random-seed0-pretrain").read_text() and running.poll() is None:
+    while "Loading torch" not in made.log("random-seed0-pretrain").read_text() and running.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     running.stop()
