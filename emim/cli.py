@@ -19,6 +19,7 @@ from emim.commands.inputs import parse_inputs
 from emim.commands.register import add_register
 from emim.commands.runs import add_runs
 from emim.commands.shared import add_cohort, add_command, add_patterns, cohort_options, open_cohort, say
+from emim.commands.study import add_study
 from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
@@ -100,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_pretrain,
         add_finetune,
         add_runs,
+        add_study,
         _add_segment,
         add_impute,
         add_register,

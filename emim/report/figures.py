@@ -33,7 +33,7 @@ LINE_TEXTS = {
 }
 
 _WIDE, _HALF = (10.4, 3.7), (5.05, 3.0)
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "emim",
     "font.size": 9.5,
@@ -251,7 +251,7 @@ def _chart(
     lines = [x for x in lines if len(x.steps)]
     if not lines:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size)
         axes = figure.add_axes(_area(size, lines, levels))
         for line in lines:

@@ -1,0 +1,318 @@
+"""Studies: what is run, in which order, what survives an interruption, and what is concluded."""
+
+import json
+import time
+from importlib.util import find_spec
+
+import pytest
+from study_runs import FakeRun, option, write_run
+
+from emim.cli import main
+from emim.cohort.scan import scan
+from emim.errors import Cancelled, EmimError
+from emim.events import Events
+from emim.study.compare import bootstrap_interval, difference, in_words
+from emim.study.engine import run_jobs
+from emim.study.jobs import Job, make_jobs
+from emim.study.plan import make_plan
+from emim.study.report import write_report
+from emim.study.results import Results
+from emim.study.runner import Runner
+from emim.study.settings import parse_settings
+from emim.study.studies import NAMES, find_study
+
+SMALL = ["network.filters=4", "network.blocks=1,1,1", "train.crop=16", "train.steps=4", "train.batch=2",
+         "train.validate_every=2", "mask.unit=8", "regulariser.width=16"]  # fmt: skip
+SPLIT = {"exclude": ("sub-001",), "validation": ("sub-002",)}
+SPEED = {"scratch": 1.0, "emim": 2.0, "plain": 1.5}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr("emim.study.engine.POLL", 0.001)
+
+
+@pytest.fixture
+def plan(phantoms, cache, tmp_path):
+    """Make a plan; call with the study's name and what differs."""
+
+    def make(name, **changes):
+        given = {"given_split": SPLIT, "seeds": (0, 1, 2), "preset": "tiny", "device": "cpu", "cache": cache}
+        given["settings"] = parse_settings(SMALL)
+        plan = make_plan(find_study(name), scan(phantoms), tmp_path / "study", **{**given, **changes})
+        plan.write()
+        return plan
+
+    return make
+
+
+def fake(plan, fails=()):
+    """Start fake runs, those whose name begins with an entry of ``fails`` failing."""
+
+    def start(job, slot):
+        arm = job.name.split("-seed")[0]
+        reason = "Out of memory." if job.name.startswith(tuple(fails)) and fails else None
+        return FakeRun(job, plan.log(job.name), SPEED.get(arm, 1.2), reason)
+
+    return start
+
+
+# ---- what is run ---------------------------------------------------------------------------------
+
+
+def test_every_arm_has_the_same_plan_and_one_pretraining_a_seed(plan):
+    made = plan("labels", seeds=(0, 1), labelled=(2, 1))
+    jobs = make_jobs(made)
+    assert len({j.name for j in jobs}) == len(jobs)
+    assert {j.name for j in jobs if j.commands[0][0] == "pretrain"} == {
+        f"{a.name}-seed{s}-pretrain" for a in made.arms if a.pretraining is not None for s in (0, 1)
+    }
+    tuned = [j for j in jobs if j.commands[0][0] == "finetune"]
+    assert len(tuned) == len(made.arms) * 2 * 2
+    differ = ("--out=", "--init=", "--labelled=", "--seed=")
+    assert len({tuple(a for a in j.commands[0] if not a.startswith(differ)) for j in tuned}) == 1
+    for job in tuned:
+        scratch = job.name.startswith("scratch")
+        assert job.needs == (() if scratch else (job.name.split("-labelled")[0] + "-pretrain",))
+        init = option(job.commands[0], "init")
+        assert init == "none" if scratch else init.endswith(job.needs[0])
+    first, last = (next(i for i, j in enumerate(jobs) if f"seed{s}" in j.name) for s in (0, 1))
+    assert all("seed0" in j.name for j in jobs[first:last])
+
+
+def test_arms_that_cannot_be_run_are_left_out_with_the_reason(plan):
+    made = plan("convergence", arms=("scratch", "vit-scratch", "vit-mae", "swin-scratch"))
+    assert [a.name for a in made.arms] == ["scratch", "vit-scratch", "vit-mae", "swin-scratch"]
+    made = make_plan(
+        find_study("convergence"), made.found, made.out, given_split=SPLIT, seeds=(0,), preset="tiny",
+        settings=parse_settings([*SMALL, "network.patch=16"]),
+    )  # fmt: skip
+    assert "vit-mae" in made.left_out and "at least 32" in made.left_out["vit-mae"]
+    assert "scratch" in {a.name for a in made.arms}
+
+
+def test_the_split_is_drawn_once_and_no_subject_has_two_roles(phantoms, tmp_path):
+    from emim.phantom.generate import generate
+
+    found = scan(generate(tmp_path / "phantoms", subjects=7, labelled=7, spacing=5.0))
+    options = {"given_split": {}, "seeds": (0,), "preset": "tiny", "settings": parse_settings(SMALL)}
+    made = [make_plan(find_study("labels"), found, tmp_path / n, **options) for n in "ab"]
+    assert made[0].split == made[1].split
+    test, validation = made[0].split["test"], made[0].split["validation"]
+    assert len(test) == len(validation) == 2 and not set(test) & set(validation)
+    assert made[0].labelled == (3, 2, 1)
+    with pytest.raises(EmimError, match="labels for 6 subjects"):
+        make_plan(find_study("labels"), scan(phantoms), tmp_path / "c", **options)
+
+
+def test_settings_go_to_the_runs_that_have_them():
+    found = parse_settings(["train.crop=32", "mask.ratio=0.5", "finetune.train.steps=7", "labelled=3"])
+    assert found == {
+        "pretrain": {"train.crop": "32", "mask.ratio": "0.5"},
+        "finetune": {"train.crop": "32", "train.steps": "7", "labelled": "3"},
+    }
+    with pytest.raises(EmimError, match="no setting 'train.stepz'"):
+        parse_settings(["train.stepz=1"])
+
+
+def test_a_study_is_continued_only_as_it_was_begun(plan):
+    made = plan("labels", labelled=(2,))
+    plan("labels", labelled=(2, 1), seeds=(0, 1, 2, 3))  # more seeds and labels may come
+    with pytest.raises(EmimError, match="differs in its preset"):
+        plan("labels", labelled=(2,), preset="base")
+    (made.out / "study.json").unlink()
+    with pytest.raises(EmimError, match="holds no study"):
+        plan("labels", labelled=(2,))
+
+
+# ---- how it is run -------------------------------------------------------------------------------
+
+
+def test_jobs_wait_for_what_they_need_and_fill_the_slots(plan):
+    made = plan("labels", labelled=(2,))
+    jobs, begun, going = make_jobs(made), [], []
+    starter = fake(made)
+
+    def start(job, slot):
+        assert all(next(j for j in jobs if j.name == n).done() for n in job.needs)
+        assert not job.done() and slot in (0, 1)
+        begun.append(job.name)
+        going.append(sum(r.looks < 2 for r in runs))
+        runs.append(starter(job, slot))
+        return runs[-1]
+
+    runs = []
+    assert run_jobs(jobs, 2, start, Events()) == []
+    assert sorted(begun) == sorted(j.name for j in jobs)
+    assert max(going) == 1  # one beside the one that begins
+    assert run_jobs(jobs, 2, start, Events()) == [] and len(begun) == len(jobs)
+
+
+def test_a_failed_arm_stays_in_the_table_with_its_reason(plan):
+    made = plan("labels", labelled=(2,), seeds=(0, 1))
+    jobs = make_jobs(made)
+    failed = run_jobs(jobs, 1, fake(made, ["emim-seed1-pretrain"]), Events())
+    assert failed == ["emim-seed1-pretrain", "emim-seed1-labelled2", "emim-seed1-labelled2-test"]
+    text = write_report(Results(made)).read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| 2 | emim |"))
+    assert "Out of memory." in row
+    assert "1 of 2 seeds so far" in text and "1 of 6 results" in text
+    (made.tests / "scratch-seed0-labelled2" / "scores.json").unlink()
+    run_jobs(jobs, 1, fake(made, ["scratch-seed0-labelled2-test", "emim-seed1"]), Events())
+    row = next(x for x in write_report(Results(made)).read_text().splitlines() if "| scratch |" in x)
+    assert "Out of memory." in row
+    # The next call tries it again.
+    assert run_jobs(jobs, 1, fake(made), Events()) == []
+    assert "Out of memory" not in write_report(Results(made)).read_text()
+
+
+def test_a_stop_reaches_every_run_and_the_next_call_goes_on(plan):
+    made = plan("labels", labelled=(2,), seeds=(0,))
+    jobs, runs = make_jobs(made), []
+
+    def start(job, slot):
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        runs.append(fake(made)(job, slot))
+        return runs[-1]
+
+    with pytest.raises(Cancelled, match="same command continues"):
+        run_jobs(jobs, 2, start, Events())
+    assert [r.stopped for r in runs] == [not r.job.done() for r in runs]
+    there = {j.name for j in jobs if j.done()}
+    assert there and len(there) < len(jobs)
+    again = []
+    run_jobs(jobs, 2, lambda j, s: again.append(j.name) or fake(made)(j, s), Events())
+    assert not there & set(again) and all(j.done() for j in jobs)
+
+
+def test_an_interrupted_training_resumes_and_a_broken_start_begins_anew(tmp_path):
+    command = ("pretrain", "cohort.json", f"--out={tmp_path / 'run'}", "--device=cpu", "--set=train.steps=4")
+    job = Job("a", (command,), tmp_path / "run", True)
+    assert job.next_commands() == ((*command, "--overwrite"),)
+    write_run(tmp_path / "run", "pretrain", 0)
+    assert job.next_commands() == (("pretrain", f"--out={tmp_path / 'run'}", "--device=cpu", "--resume"),)
+    assert job.done()
+    events = tmp_path / "run" / "events.jsonl"
+    events.write_text("".join(events.read_text().splitlines(keepends=True)[:-1]))  # the result is missing
+    assert not job.done()
+
+
+def test_a_real_process_stops_when_told_and_has_its_share_of_the_cores(plan, monkeypatch):
+    monkeypatch.setattr("emim.study.runner.cores", lambda: 8)
+    long = parse_settings([*SMALL, "train.steps=100000"])
+    made = plan("collapse", arms=("random",), seeds=(0,), settings=long)
+    runner = Runner(made.log, jobs=3)
+    assert runner.threads == 2
+    running = runner(make_jobs(made)[0], 0)
+    deadline = time.monotonic() + 60
+    while "Loading torch" not in made.log("random-seed0-pretrain").read_text() and running.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.stop()
+    while running.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert running.poll() == 3
+    assert not make_jobs(made)[0].done()
+
+
+# ---- what is concluded ---------------------------------------------------------------------------
+
+
+def test_faster_and_better_is_said_with_its_uncertainty(plan):
+    made = plan("convergence", labelled=(2,), arms=("scratch", "emim"))
+    run_jobs(make_jobs(made), 3, fake(made), Events())
+    text = write_report(Results(made)).read_text()
+    assert "reached in 3 of 3" not in text and "times faster" in text
+    data = json.loads((made.out / "results.json").read_text())
+    speed, gain = data["verdict"]
+    factor = float(speed.split("reached ")[1].split(" times")[0])
+    assert 1.2 < factor < 4 and "faster in 3 of 3 seeds" in speed
+    assert "higher in all 3 seeds, as by chance alone in 1 of 4" in gain
+    assert "Resampling the 6 test cases" in gain
+    assert (made.out / "convergence-labelled2.png").stat().st_size > 10_000
+    # One second a step, although the runs paused for 50 seconds.
+    tuned = [o["finetuning"] for o in data["outcomes"]]
+    assert {t["seconds_per_step"] for t in tuned} == {1.0}
+
+
+def test_collapse_is_read_from_the_runs(plan):
+    made = plan("collapse", arms=("random", "hybrid", "barlow"))
+    for seed in made.seeds:
+        write_run(
+            made.run(f"random-seed{seed}-pretrain"), "pretrain", seed, 0.05, verdict="complete collapse"
+        )
+        write_run(made.run(f"hybrid-seed{seed}-pretrain"), "pretrain", seed, 1.0)
+        write_run(made.run(f"barlow-seed{seed}-pretrain"), "pretrain", seed, 2.0)
+    data = json.loads(write_report(Results(made)).with_suffix(".json").read_text())
+    said = "\n".join(data["verdict"])
+    assert "random: loss ÷ L_c unseen 1.3" in said and "3 of 3 runs collapsed" in said
+    assert "barlow minus hybrid, mean rank ratio beyond the finest level: +0.1" in said
+    assert "seconds per step: +0.000" in said and "no difference is shown" in said
+    for name in ("loss", "rank"):
+        assert (made.out / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_reports_before_anything_is_run_and_after_all(plan, tmp_path, name):
+    changes = {"labelled": (2,)} if find_study(name).finetunes else {}
+    if find_study(name).classifies:
+        if find_spec("emim.cohort.classes") is None:
+            with pytest.raises(EmimError, match="needs classification"):
+                plan(name)
+            return
+        changes["classes_file"] = tmp_path / "classes.csv"
+        rows = [f"sub-00{i},{'ab'[i % 2]}" for i in range(1, 8)]
+        changes["classes_file"].write_text("\n".join(["case,class", *rows]))
+    made = plan(name, seeds=(0, 1), **changes)
+    text = write_report(Results(made)).read_text()
+    assert "results are not there (yet)" in text and "| missing |" in text
+    run_jobs(make_jobs(made), 4, fake(made), Events())
+    text = write_report(Results(made)).read_text()
+    assert "| missing |" not in text and "not there" not in text
+    for arm in made.arms:
+        assert f"| {arm.name} |" in text
+
+
+def test_words_claim_no_more_than_the_numbers():
+    same = difference({0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.4, 1: 0.5, 2: 0.65, 3: 1.0})
+    assert same.mean == pytest.approx(0.25 / 3) and same.interval is None and same.sign == 1
+    assert "higher in all 3 seeds, as by chance alone in 1 of 4" in in_words(same, 3)
+    mixed = difference({0: 0.5, 1: 0.3}, {0: 0.4, 1: 0.5})
+    assert "no difference is shown" in in_words(mixed, 2)
+    assert "shows nothing by itself" in in_words(difference({0: 1.0}, {0: 0.0}), 3)
+    assert difference({0: 1.0}, {1: 1.0}) is None
+    assert bootstrap_interval([1.0] * 4) is None
+    low, high = bootstrap_interval(list(range(11)))
+    assert 2.5 < low < 4 and 6 < high < 7.5
+
+
+# ---- for real ------------------------------------------------------------------------------------
+
+
+def test_a_tiny_study_from_the_command_line(phantoms, cache, tmp_path, monkeypatch, capsys):
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"test": ["sub-001"], "validation": ["sub-002"]}))
+    out = tmp_path / "study"
+    command = ["study", "labels", f"--cohort={phantoms}", f"--out={out}", f"--split={split}", "--seeds", "0",
+               "--arms=scratch,emim", "--labelled", "2", "--device=cpu", f"--cache={cache}",
+               "--structure=WT=1,2,3", *(f"--set={s}" for s in SMALL)]  # fmt: skip
+
+    class InThisProcess:
+        def __init__(self, log, jobs, gpus):
+            pass
+
+        def __call__(self, job, slot):
+            codes = [main(command) for command in job.next_commands()]
+            return type("Done", (), {"poll": lambda self: max(codes), "stop": lambda self: None})()
+
+    monkeypatch.setattr("emim.study.runner.Runner", InThisProcess)
+    assert main([*command, "--dry-run"]) == 0 and not out.exists()
+    assert main(command) == 0
+    data = json.loads((out / "results.json").read_text())
+    assert all(o["finished"] and o["test_dice"] is not None for o in data["outcomes"])
+    assert len(data["outcomes"]) == 2 and "sub-001" in data["outcomes"][0]["test_cases"]
+    assert "one seed, which shows nothing by itself" in data["verdict"][0]
+    monkeypatch.setattr("emim.study.runner.Runner", None)  # nothing is left to be run
+    assert main([*command, "--report"]) == 0

@@ -1,0 +1,112 @@
+"""Dice of fine-tuned arms: the tables, figures and sentences that several studies share."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from emim.study.arm import Arm
+from emim.study.compare import difference, in_words, spread
+from emim.study.report import Table
+from emim.study.results import Outcome, Results
+
+
+def dice_table(results: Results, title: str = "Dice on the test cases") -> Table:
+    """Every arm at every number of labelled cases: each structure, their mean, each seed, the cost."""
+    structures = next((list(o.test["structures"]) for o in results.outcomes if o.test), [])
+    rows = []
+    for labelled in results.plan.labelled:
+        for arm in results.arms:
+            outcomes = results.of(arm, labelled)
+            each = [
+                spread([o.test["summary"][s]["dice"]["mean"] if o.test else None for o in outcomes])
+                for s in structures
+            ]
+            best = [o.finetuning.best() for o in outcomes]
+            rows.append(
+                [
+                    labelled,
+                    arm.name,
+                    *each,
+                    f"**{spread([o.dice for o in outcomes])}**",
+                    ", ".join(_dice_or_state(o) for o in outcomes),
+                    spread([b[1] if b else None for b in best]),
+                    spread([o.pretraining.seconds if o.pretraining else None for o in outcomes], 1),
+                    spread([o.finetuning.seconds for o in outcomes], 1),
+                ]
+            )
+    columns = ["labelled", "arm", *structures, "mean Dice", "by seed", "validation Dice", "pre-training s",
+               "fine-tuning s"]  # fmt: skip
+    note = (
+        "Mean over test cases, then mean ± standard deviation over seeds; validation Dice is the best of the "
+        "run. Seconds are of the steps alone."
+    )
+    return Table(title, columns, rows, note)
+
+
+def case_table(results: Results) -> Table:
+    """Every test case, mean over seeds, at every number of labelled cases."""
+    arms = [(n, a) for n in results.plan.labelled for a in results.arms]
+    scores = {(n, a.name): _cases(results.of(a, n)) for n, a in arms}
+    cases = sorted({c for by_case in scores.values() for c in by_case})
+    rows = [[c, *(scores[n, a.name].get(c) for n, a in arms)] for c in cases]
+    return Table(
+        "Every test case",
+        ["case", *(f"{a.name}, {n}" for n, a in arms)],
+        rows,
+        "Mean Dice over structures and seeds. Where reference and result are both empty, Dice is 1.",
+    )
+
+
+def compare_dice(results: Results, arm: Arm, control: str, labelled: int) -> list[str]:
+    """What the difference of test Dice (validation Dice, until the tests are done) shows."""
+    of = [results.of(name, labelled) for name in (arm.name, control)]
+    what = "test"
+    values = [{o.seed: o.dice for o in each if o.dice is not None} for each in of]
+    if not all(values):
+        what = "best validation"
+        values = [{o.seed: o.finetuning.best()[1] for o in each if _tuned(o)} for each in of]
+    found = difference(*values)
+    if found is None:
+        return []
+    told = in_words(found, len(results.plan.seeds))
+    cases = difference(_cases(of[0], found.values), _cases(of[1], found.values))
+    if what == "test" and cases is not None and cases.interval is not None:
+        low, high = cases.interval
+        includes = ", which includes 0" if low <= 0 <= high else ""
+        interval = f"95 % interval {low:+.3f} to {high:+.3f}{includes}"
+        told += f" Resampling the {len(cases.values)} test cases: {interval}."
+    return [f"{labelled} labelled, {arm.name} minus {control}, {what} Dice: {told}"]
+
+
+def dice_by_labels(results: Results, arms: Sequence[Arm]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Arm to curves of test Dice over the number of labelled cases, one for each seed."""
+    found = {}
+    for arm in arms:
+        by_seed = []
+        for seed in results.plan.seeds:
+            pairs = sorted(
+                (o.labelled, o.dice) for o in results.of(arm) if o.seed == seed and o.dice is not None
+            )
+            by_seed.append((np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])))
+        found[arm.name] = by_seed
+    return found
+
+
+def _dice_or_state(outcome: Outcome) -> str:
+    if outcome.dice is not None:
+        return f"{outcome.dice:.3f}"
+    return outcome.reason or ("not tested yet" if outcome.finished else outcome.trainings[-1].state)
+
+
+def _tuned(outcome: Outcome) -> bool:
+    return outcome.finished and outcome.finetuning.best() is not None
+
+
+def _cases(outcomes: Sequence[Outcome], seeds: Sequence | None = None) -> dict[str, float]:
+    """Test case to its Dice, mean over the seeds that were tested."""
+    tested = [o.case_dice() for o in outcomes if o.test and (seeds is None or o.seed in seeds)]
+    cases = {c for by_case in tested for c in by_case}
+    return {c: statistics.fmean(by_case[c] for by_case in tested if c in by_case) for c in sorted(cases)}
