@@ -360,6 +360,9 @@ def _add_phantom(commands: Any) -> None:
     p.add_argument("--spacing", type=float, default=2.5, metavar="MM", help="voxel size")
     p.add_argument("--skull", action="store_true", help="with skull and scalp")
     p.add_argument("--own-grids", action="store_true", help="every modality but T1 on a grid of its own")
+    p.add_argument(
+        "--classes", action="store_true", help="two kinds of lesions to tell apart, named in classes.csv"
+    )
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier phantom cohort")
 
@@ -377,6 +380,7 @@ def _phantom(options: argparse.Namespace, events: Events) -> None:
         options.overwrite,
         events,
         options.own_grids,
+        options.classes,
     )
     say(events, str(folder))
     events.result(folder=folder)

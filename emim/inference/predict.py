@@ -13,9 +13,9 @@ from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.tiles import Tiling, box, plan_tiles
-from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
+from emim.package.network import build_network
 from emim.volumes.preprocess import PreparedCase
 
 # On a CPU, torch convolves a single small volume by another algorithm, at half the speed (slow_conv3d).
@@ -28,7 +28,7 @@ BALANCED = QUALITIES["balanced"]
 def load_network(package: Package, device: torch.device) -> nn.Module:
     """The package's network with its weights, on ``device``, ready for inference."""
     card = package.card
-    network = build_segmenter(len(card.modalities), card.outputs, card.network)
+    network = build_network(card)
     network.load_state_dict(package.load_state())
     return network.to(device, memory_format=memory_format(card, device)).eval()
 
@@ -92,7 +92,7 @@ def predict_case(
 
 def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
     """In how many tiles a case is computed."""
-    return len(plan_tiles(_padded(foreground, side)[0], side, overlap).starts)
+    return len(plan_tiles(pad_to_tile(foreground, side)[0], side, overlap).starts)
 
 
 class _Volume:
@@ -100,8 +100,8 @@ class _Volume:
 
     def __init__(self, prepared: PreparedCase, side: int, overlap: float) -> None:
         self.side = side
-        self.image, self.inner = _padded(prepared.image, side)
-        foreground, _ = _padded(prepared.foreground, side)
+        self.image, self.inner = pad_to_tile(prepared.image, side)
+        foreground, _ = pad_to_tile(prepared.foreground, side)
         self.tiling: Tiling = plan_tiles(foreground, side, overlap)
         self.present = np.asarray(prepared.present, bool)
 
@@ -174,7 +174,7 @@ def _groups(starts: Sequence[tuple[int, ...]], at_once: int) -> list[Sequence[tu
     return [starts[a:b] for a, b in zip(begins, ends, strict=True) if a < b]
 
 
-def _padded(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
+def pad_to_tile(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, ...]]:
     """``array`` (…, Z, Y, X) with zeros around axes shorter than ``side``, and where it lies in that."""
     missing = [max(0, side - n) for n in array.shape[-3:]]
     inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, array.shape[-3:], strict=True))

@@ -18,8 +18,9 @@ class Lesion:
     """One tumour and what surrounds it, in the coordinates of the head's own anatomy (LPS mm).
 
     Attributes:
-        kind: ``ring`` (enhancing rim around necrosis), ``solid`` (enhances throughout, but for small
-            necroses) or ``not enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
+        kind: ``ring`` (enhancing rim around necrosis), ``centre`` (as much enhancing tumour, but within and
+            the necrosis around it), ``solid`` (enhances throughout, but for small necroses) or ``not
+            enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
         centre, stretch: mm, and the relative lengths of its axes.
         core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
         severity: share of the tissue that oedema takes the place of, 0 to 1.
@@ -73,7 +74,11 @@ class Lesion:
         painted = [("oedema", coverage(oedema, voxel) * (1.0 - closed), infiltration, OEDEMA)]
         if self.kind == "not enhancing":
             return [*painted, ("tumour", solid, 0.9, CORE)]
-        if self.kind == "ring":
+        if self.kind == "centre":  # of the volume of a shell as thick as the rim: as bright as a ring on average
+            share = 1.0 - (1.0 - self.rim / self.core) ** 3
+            inside = distance - share ** (1 / 3) * self.core * (1.0 + 0.16 * outline) - 0.8 * texture
+            inner = -inside
+        elif self.kind == "ring":
             inner = core + self.rim * np.clip(1.0 + 0.35 * texture, 0.4, 1.8)
         else:
             inner = 2.2 - texture + 0.12 * np.maximum(core + self.core, 0.0)
@@ -91,7 +96,7 @@ def draw_lesion(
     """A lesion at a place in the cerebrum where there is room.
 
     Args:
-        kind: ``ring``, ``solid`` or ``not enhancing``, see :class:`Lesion`.
+        kind: ``ring``, ``centre``, ``solid`` or ``not enhancing``, see :class:`Lesion`.
         is_free: function of points (3, N) and a radius in mm -> bool (N,): where a lesion may be.
     """
     core = rng.uniform(10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)

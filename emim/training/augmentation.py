@@ -65,15 +65,18 @@ def for_pretraining(mirror: bool = True) -> Augmentation:
     )
 
 
-def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
+def for_finetuning(
+    spacing: Sequence[float] = (1, 1, 1), mirror: bool = True, labelled: bool = True
+) -> Augmentation:
     """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI.
 
     Args:
         spacing: mm along X, Y, Z. With thick slices only the plane of the slices is rotated, since a
             rotation out of it would shear the anatomy.
         mirror: mirror left and right.
+        labelled: samples have a ``label`` of every voxel, which moves along.
     """
-    keys = ("input", "label")
+    keys = ("input", "label") if labelled else ("input",)
     across = np.argsort(spacing[::-1])  # array axes, thinnest voxels first
     thick = spacing[::-1][across[2]] > 2 * spacing[::-1][across[1]]
     rotation = [0.3 if not thick or axis == across[2] else 0.0 for axis in range(3)]
@@ -87,7 +90,7 @@ def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) ->
                     prob=0.3,
                     rotate_range=rotation,
                     scale_range=(0.15, 0.15, 0.15),
-                    mode=("bilinear", "nearest"),
+                    mode=("bilinear", "nearest")[: len(keys)],
                     padding_mode="zeros",
                 ),
             ]

@@ -126,7 +126,9 @@ def estimate_finetuning(
     events: Events | None = None,
 ) -> Estimate:
     """As :func:`estimate_pretraining`, of :func:`emim.training.finetune.finetune`."""
-    from emim.training.finetune import make_card, plan_finetuning
+    from emim.training.card import make_card
+    from emim.training.classes import classes_of
+    from emim.training.finetune import plan_finetuning
     from emim.training.preflight import open_cohort
 
     events = events or Events()
@@ -138,9 +140,9 @@ def estimate_finetuning(
         events.warning(what, config.init, hint)
 
     def make(config: FinetuneConfig, *cases: Any) -> Finetuning:
-        from emim.training.tasks import Finetuning
+        from emim.training.tasks import finetuning_task
 
-        return Finetuning(config, make_card(config, split, "estimate"), *cases)
+        return finetuning_task(config, make_card(config, split, "estimate"), classes_of(found, config), *cases)
 
     return _estimate("finetune", config, used, split, make, out, overwrite, cache, events)
 
@@ -280,7 +282,10 @@ def _try_training(
     lines = _try_lines(task.config, training) if run.command == "pretrain" else 0.0
     optimisation = task.optimisation()
     optimisation.model.train()
-    per_step = _try_steps(optimisation, task.data, events)
+    if task.trains:
+        per_step = _try_steps(optimisation, task.data, events)
+    else:  # the one step is to compute the features of all training cases, at least a crop each
+        per_step = _timed(task.prepare, len(training), STEPS_BUDGET)
 
     intervals = math.ceil(config.steps / validation_interval(config))
     # Fine-tuning has nothing to validate before the first step.
