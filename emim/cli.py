@@ -14,10 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from emim import __version__, stopping
+from emim.commands.classify import add_classify
 from emim.commands.inputs import parse_inputs
 from emim.commands.register import add_register
 from emim.commands.runs import add_runs
-from emim.commands.shared import add_cohort, add_command, add_patterns, cohort_options, open_cohort, say
+from emim.commands.shared import (
+    add_cohort,
+    add_command,
+    add_patterns,
+    cohort_options,
+    open_cohort,
+    say,
+    select_cases,
+)
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
@@ -99,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_finetune,
         add_runs,
         _add_segment,
+        add_classify,
         add_register,
         _add_evaluate,
         _add_report,
@@ -140,26 +150,6 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
         fields["out"] = options.out
         events.status(f"Wrote cohort.json and cohort.csv to {options.out}.")
     events.result(**fields)
-
-
-def _select(found: Any, options: argparse.Namespace) -> Any:
-    """``found`` with only the cases named, or the test cases of a split; problems included."""
-    import dataclasses
-
-    if options.split:
-        from emim.training.split import read_split
-
-        ids = list(read_split(options.split).get("exclude", ()))
-        if not ids:
-            raise EmimError("The split file names no test cases.", options.split)
-    elif options.cases:
-        ids = options.cases.split(",")
-    else:
-        return found
-    rows = [row for row in found.rows if row.id in ids]
-    bad = {row.id for row in rows if not row.usable}
-    cohort = found.cohort.select([i for i in ids if i not in bad])
-    return dataclasses.replace(found, cohort=cohort, rows=rows)
 
 
 # ---- using models -------------------------------------------------------------------------------
@@ -216,7 +206,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         "overwrite": options.overwrite,
     }
     if options.cohort:
-        found = on_first_rank(lambda: _select(open_cohort(options, events), options))
+        found = on_first_rank(lambda: select_cases(open_cohort(options, events), options))
         results = segment(
             options.model, None, options.output, cohort=found, extension=options.extension, **shared
         )
@@ -237,9 +227,17 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    p = add_command(commands, "evaluate", _evaluate, "compare segmentations with reference labels")
+    p = add_command(commands, "evaluate", _evaluate, "compare segmentations or classes with the true ones")
     add_cohort(p)
-    p.add_argument("--predictions", required=True, metavar="FOLDER", help="label maps named by case id")
+    p.add_argument(
+        "--predictions",
+        required=True,
+        metavar="FOLDER",
+        help="label maps named by case id; with --classes: the table of emim classify",
+    )
+    p.add_argument(
+        "--classes", metavar="FILE", help="compare classes with these: see emim finetune --classes"
+    )
     p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
     p.add_argument(
         "--structure",
@@ -259,7 +257,12 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     from emim.package.bundle import read_card
     from emim.training.structures import parse_structures, structures_of_values
 
-    found = _select(open_cohort(options, events), options)
+    cohort = open_cohort(options, events)
+    found = select_cases(cohort, options)
+    if options.classes:
+        return _evaluate_classes(cohort, found, options, events)
+    if options.model:
+        read_card(options.model).require("segmentation", options.model)
     if options.structure and options.model:
         structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
     elif options.structure:
@@ -273,6 +276,21 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     )
     say(events, result.table())
     events.result(**result.to_dict())
+    return EXIT_FAILURE if result.failed else 0
+
+
+def _evaluate_classes(cohort: Any, found: Any, options: argparse.Namespace, events: Events) -> int:
+    from emim.cohort.classes import read_classes
+    from emim.evaluation.classification import evaluate_classes, scores_table
+
+    if options.structure or options.model:
+        raise EmimError("Classes have no structures.", hint="Leave --structure and --model out.")
+    left_out = {name for row in cohort.rows if not row.usable for name in (row.id, row.subject)}
+    truth = read_classes(options.classes, cohort.cohort, left_out)
+    predictions, output = options.predictions, options.output
+    result, data = evaluate_classes(predictions, truth, found.cohort, output, options.overwrite)
+    say(events, scores_table(data))
+    events.result(**data)
     return EXIT_FAILURE if result.failed else 0
 
 

@@ -1,10 +1,10 @@
 """The classification network: an encoder, pooling over its pyramid, and a classifier.
 
 What is pooled are the features of every pyramid level but the finest (of a single level, that one), each
-position normalised over its channels, since the sums of residuals in a convolutional encoder have no scale of
-their own. A position counts by the share of it that is foreground, and, with attention pooling, by a learned
-score of its features (gated attention without the gate, Ilse et al., arXiv 1802.04712). The score begins as 0,
-so attention begins as the average.
+position normalised over its channels, since the sums of residuals in a convolutional encoder have no scale
+of their own. A position counts by the share of it that is foreground, and, with attention pooling, by a
+learned score of its features (Ilse et al., arXiv 1802.04712, without the gate). The score begins as 0, so
+attention begins as the average.
 
 Pooling gives each crop's mean and its *mass*, the logarithm of the sum of the weights. With both, crops are
 combined into exactly what one large crop's positions would give, so a case of any size is read crop by crop.

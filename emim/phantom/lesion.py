@@ -74,7 +74,7 @@ class Lesion:
         painted = [("oedema", coverage(oedema, voxel) * (1.0 - closed), infiltration, OEDEMA)]
         if self.kind == "not enhancing":
             return [*painted, ("tumour", solid, 0.9, CORE)]
-        if self.kind == "centre":  # of the volume of a shell as thick as the rim: as bright as a ring on average
+        if self.kind == "centre":  # with the volume of a shell as thick as the rim
             share = 1.0 - (1.0 - self.rim / self.core) ** 3
             inside = distance - share ** (1 / 3) * self.core * (1.0 + 0.16 * outline) - 0.8 * texture
             inner = -inside

@@ -60,6 +60,11 @@ class RunRecord:
         return "finetune" if tuned else "pretrain"
 
     @property
+    def task(self) -> str:
+        """Of fine-tuning: ``segmentation`` or ``classification``."""
+        return "classification" if self.config.get("task") == "classification" else "segmentation"
+
+    @property
     def steps_planned(self) -> int | None:
         steps = _group(self.config, "train").get("steps")
         return int(steps) if is_number(steps) else None

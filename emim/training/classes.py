@@ -20,7 +20,8 @@ from emim.report.record import read_run
 from emim.run import RunFolder, write_json
 from emim.training.preflight import refuse
 
-TASKS, MODES, POOLINGS = ("segmentation", "classification"), ("full", "linear", "knn"), ("attention", "average")
+TASKS = ("segmentation", "classification")
+MODES, POOLINGS = ("full", "linear", "knn"), ("attention", "average")
 FILE = "classes.json"
 
 

@@ -17,8 +17,8 @@ class ClassificationBatches(Batches):
     """One crop of a case with the class of the case.
 
     A batch is a dict of ``input`` (B, M, S, S, S) float32, ``present`` (B, M) bool, false for modalities that
-    are missing or dropped, and ``target`` (B,) int64. The crop lies anywhere in the box of the foreground; what
-    tells classes apart should fit into it, since a crop that does not show it is given the class all the same.
+    are missing or dropped, and ``target`` (B,) int64. The crop lies anywhere in the box of the foreground. It
+    should be large enough to show what tells classes apart: one that does not has the class all the same.
 
     Args:
         targets: case id to the number of its class.

@@ -25,7 +25,7 @@ from emim.run import RunFolder, refuse_existing
 from emim.training.split import Split
 
 if TYPE_CHECKING:
-    from emim.training.tasks import Finetuning, Pretraining
+    from emim.training.tasks import Classification, Finetuning, Pretraining
     from emim.volumes.cache import CachedCase
 
 # Seconds after which a trial is broken off.
@@ -139,10 +139,11 @@ def estimate_finetuning(
     for what, hint in warnings:
         events.warning(what, config.init, hint)
 
-    def make(config: FinetuneConfig, *cases: Any) -> Finetuning:
+    def make(config: FinetuneConfig, *cases: Any) -> Finetuning | Classification:
         from emim.training.tasks import finetuning_task
 
-        return finetuning_task(config, make_card(config, split, "estimate"), classes_of(found, config), *cases)
+        card = make_card(config, split, "estimate")
+        return finetuning_task(config, card, classes_of(found, config), *cases)
 
     return _estimate("finetune", config, used, split, make, out, overwrite, cache, events)
 
@@ -152,7 +153,7 @@ def _estimate(
     config: Any,
     cohort: Cohort,
     split: Split,
-    make: Callable[..., Pretraining | Finetuning],
+    make: Callable[..., Pretraining | Finetuning | Classification],
     out: str | Path | None,
     overwrite: bool,
     cache: str | Path | None,
@@ -269,7 +270,10 @@ class _Trial:
 
 
 def _try_training(
-    run: RunFolder, task: Pretraining | Finetuning, training: Sequence[CachedCase], events: Events
+    run: RunFolder,
+    task: Pretraining | Finetuning | Classification,
+    training: Sequence[CachedCase],
+    events: Events,
 ) -> _Trial:
     import torch
 

@@ -32,7 +32,7 @@ from emim.training.classes import (
     usable,
 )
 from emim.training.preflight import check_reference, check_training, open_cohort, refuse_inside
-from emim.training.source import read_source
+from emim.training.source import Source, read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
 from emim.training.start import (
     check_ranks,
@@ -46,9 +46,9 @@ from emim.training.structures import structures_of_values
 
 if TYPE_CHECKING:
     import torch
-
     from torch import nn
 
+    from emim.training.classification import Classification
     from emim.training.tasks import Finetuning
 
 
@@ -320,18 +320,28 @@ def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
     )
 
 
-def _prepare(run: RunFolder, task: Finetuning) -> None:
-    run.events.status("Computing the features of training cases.")
+def _prepare(run: RunFolder, task: Classification) -> None:
     # What a model of the same classes has learned about its features stays.
     learned = json.loads(file.read_text("utf-8")) if (file := run.path / "transfer.json").exists() else {}
-    if "output.head.weight" not in learned.get("loaded", ()):
-        try:
-            task.prepare(run.cancel_requested)
-        except Cancelled:
-            raise Cancelled("Stopped before the first step.") from None
+    if "output.head.weight" in learned.get("loaded", ()):
+        return
+    run.events.status("Computing the features of training cases.")
+    try:
+        task.prepare(run.cancel_requested)
+    except Cancelled:
+        raise Cancelled("Stopped before the first step.") from None
 
 
-def _without_training(run: RunFolder, task: Finetuning, validate: Callable[[int], float | None]) -> None:
+def _same_outputs(source: Source, config: FinetuneConfig) -> bool:
+    """Whether the output layer of the source means the same; a probe learns its own."""
+    if config.task == "classification":
+        return config.classification.mode == "full" and source.classes == config.classification.classes
+    return source.structures == config.structures
+
+
+def _without_training(
+    run: RunFolder, task: Finetuning | Classification, validate: Callable[[int], float | None]
+) -> None:
     """One step, the features that were computed already."""
     score = validate(1)
     state = {"step": 1, "score": score, "model": task.network.state_dict()}
@@ -358,8 +368,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
             source.modalities,
             modalities,
             source.name,
-            same_structures=(source.structures, source.classes)
-            == (run.config.structures, run.config.classification.classes),
+            same_structures=_same_outputs(source, run.config),
         )
         segments = run.config.task == "segmentation"
         if segments and not source.structures and run.config.network.backbone == "resunet":

@@ -39,9 +39,7 @@ def exclude_subjects(cohort: Cohort, ids: Sequence[str]) -> tuple[Cohort, tuple[
     return cohort.without(excluded), excluded
 
 
-def split_by_subject(
-    cohort: Cohort, config: TrainConfig, classes: Mapping[str, str] | None = None
-) -> Split:
+def split_by_subject(cohort: Cohort, config: TrainConfig, classes: Mapping[str, str] | None = None) -> Split:
     """Split ``cohort`` as ``config`` says; no subject is on both sides.
 
     ``config.exclude`` keeps cases out, with all other cases of their subjects. Validation cases are
