@@ -1,10 +1,10 @@
 """Can classification tell phantoms apart that an intensity histogram cannot?
 
 Two kinds of lesions that differ in where they enhance, not in how much. Held-out cases are classified by the
-network from scratch, by probes of the frozen encoder and by fine-tuning where a pre-training is made or given,
-and by two baselines: always the majority of the training cases, and logistic regression on histograms of the
-intensities of every modality, its regularisation chosen by cross-validation. The result is results.md and
-results.json in the output folder.
+network from scratch, where a pre-training is asked for also by fine-tuning it and by probes of its frozen
+encoder, and by two baselines: always the majority of the training cases, and logistic regression on
+histograms of the intensities of every modality, its regularisation chosen by cross-validation. The result is
+results.md and results.json in the output folder.
 """
 
 from __future__ import annotations
@@ -145,9 +145,8 @@ def scores(probabilities: np.ndarray, names: list[str], truth: dict[str, str], t
 def markdown(results: dict[str, dict]) -> str:
     lines = ["| | accuracy | balanced accuracy | AUC | calibration error |", "|---|---|---|---|---|"]
     for name, r in results.items():
-        cells = [
-            f"{r[k]:.2f} {interval(r['intervals'][k])}" for k in ("accuracy", "balanced_accuracy", "auc")
-        ]
+        measures = ("accuracy", "balanced_accuracy", "auc")
+        cells = [f"{r[k]:.2f} {interval(r['intervals'][k])}" for k in measures]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {r['ece']:.2f} |")
     return "\n".join(lines) + "\n"
 
