@@ -296,9 +296,8 @@ def test_a_cohort_is_classified_and_evaluated(heads, found, model, tmp_path):
 
 def test_a_case_without_prediction_counts_as_wrong(found, heads, tmp_path):
     table = tmp_path / "p.csv"
-    lines = [
-        f"{i},{i},,{0.9 if c == RING else 0.1},{0.1 if c == RING else 0.9}," for i, c in truth(heads).items()
-    ]
+    right = {RING: "0.9,0.1", CENTRE: "0.1,0.9"}
+    lines = [f"{i},{i},,{right[c]}," for i, c in truth(heads).items()]
     head = f"case,subject,class,probability_{RING},probability_{CENTRE},error"
     table.write_text("\n".join([head, *lines]))
     assert evaluate_classes(table, truth(heads), found.cohort)[1]["accuracy"] == 1

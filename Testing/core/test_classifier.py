@@ -99,7 +99,9 @@ def test_features_are_standardised():
     net = build_classifier(1, 2, NETWORKS["resunet"], ClassifierDesign())
     features = torch.randn(9, sum(net.widths)) * torch.arange(1, sum(net.widths) + 1) + 5
     features[:, 0] = 3
-    net.standardise(features)
+    net.standardise(features, scale=False)
+    assert torch.equal(net.centre, features.mean(0)) and (net.spread == 1).all()
+    net.standardise(features, scale=True)
     scaled = (features - net.centre) / net.spread
     assert np.allclose(scaled.mean(0), 0, atol=1e-5) and np.allclose(scaled[:, -5:].std(0, correction=0), 1)
     assert not scaled[:, 0].any()

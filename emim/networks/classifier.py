@@ -139,12 +139,15 @@ class Classifier(nn.Module):
         return self.classify(self.summarise(x, present)[0])
 
     @torch.no_grad()
-    def standardise(self, features: torch.Tensor) -> None:
-        """Give pooled ``features`` (n, C) mean 0 and standard deviation 1 before the classifier.
+    def standardise(self, features: torch.Tensor, scale: bool) -> None:
+        """Give pooled ``features`` (n, C) mean 0 before the classifier and, with ``scale``, deviation 1.
 
         What all cases have in common would drown what tells them apart. A feature that hardly varies is not
-        blown up to more than ten times the median one.
+        blown up to more than ten times the median one. Where the encoder learns, nothing is scaled: features
+        move much further than cases differ at first, and logits would be far too large.
         """
         self.centre.copy_(features.mean(0))
+        if not scale:
+            return
         deviation = features.std(0, correction=0)
         self.spread.copy_(deviation.clamp(min=max(0.1 * float(deviation.median()), 1e-6)))

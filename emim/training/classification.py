@@ -98,7 +98,7 @@ class Classification:
             cases = spread_evenly(cases, MOST_CASES)
         features = torch.cat([self._features(case, should_stop) for case in cases]).clone()
         if len(features) > 1:
-            network.standardise(features)
+            network.standardise(features, scale=self.config.classification.mode != "full")
         if not self.trains:
             head = network.output["head"]
             head.features.copy_((features - network.centre) / network.spread)
