@@ -20,7 +20,7 @@ from emim.phantom.signal import MODALITIES, draw_protocol
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
-CLASSES = {"ring": "ring-enhancing", "centre": "centre-enhancing"}  # lesion kind to class
+CLASSES = {"thick ring": "ring-enhancing", "centre": "centre-enhancing"}  # lesion kind to class
 CLASSES_FILE = "classes.csv"
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
