@@ -37,7 +37,7 @@ def _confusion(axes: Any, counts: np.ndarray, names: list[str]) -> None:
 
 def _calibration(axes: Any, bins: list[dict[str, float]], error: float) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    axes.annotate("perfect", (0.05, 0.07), color=GREY, rotation=38, fontsize=9)
+    axes.annotate("perfect", (0.12, 0.05), color=GREY, fontsize=9)
     confidence, accuracy = ([b[k] for b in bins] for k in ("confidence", "accuracy"))
     axes.plot(confidence, accuracy, color=BLUE, marker="o")
     for b in bins:
