@@ -26,9 +26,11 @@ from emim.evaluation.class_scores import bootstrap, class_scores
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 EDGES = np.linspace(-5, 5, 41)  # of the histograms, z-scores
-NETWORK = ["--spacing=4,4,4", "--set=train.crop=40", "--set=network.filters=8",
-           "--set=network.blocks=1,1,1,1"]  # fmt: skip
-TRAINING = ["--set=train.batch=4", "--set=train.learning_rate=2e-3", "--set=transferred_rate=1"]
+NETWORK = [
+    "--spacing=6,6,6", "--set=train.crop=32", "--set=network.filters=12", "--set=network.blocks=1,1,1",
+    "--set=train.batch=8", "--set=train.learning_rate=4e-3",
+]  # fmt: skip
+TRAINING = ["--set=transferred_rate=1", "--set=modality_dropout=0"]
 
 
 def main() -> None:
@@ -38,6 +40,8 @@ def main() -> None:
     p.add_argument("--test", type=int, default=30, help="of these, held out")
     p.add_argument("--steps", type=int, default=600, help="of fine-tuning")
     p.add_argument("--pretraining-steps", type=int, default=0, help="0: only from scratch")
+    p.add_argument("--spacing", type=float, default=4.0, help="mm, of the phantoms")
+    p.add_argument("--network", nargs="+", default=NETWORK, help="options of all trainings")
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     o = p.parse_args()
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-classes-")).absolute()
@@ -45,7 +49,15 @@ def main() -> None:
     cohort, split = out / "cohort", out / "split.json"
     if not cohort.exists():
         count = f"--subjects={o.subjects}"
-        emim("phantom", "--out", cohort, count, f"--labelled={o.subjects}", "--spacing=4", "--classes")
+        emim(
+            "phantom",
+            "--out",
+            cohort,
+            count,
+            f"--labelled={o.subjects}",
+            f"--spacing={o.spacing}",
+            "--classes",
+        )
     with open(cohort / "classes.csv", encoding="utf-8") as file:
         truth = {row["case"]: row["class"] for row in csv.DictReader(file)}
     ids = list(truth)
@@ -56,7 +68,7 @@ def main() -> None:
     if o.pretraining_steps:
         pretrained = out / "pretrained"
         if not (pretrained / "report" / "verdict.json").exists():
-            emim("pretrain", cohort, "--out", pretrained, "--overwrite", *shared, *NETWORK, *TRAINING[:2],
+            emim("pretrain", cohort, "--out", pretrained, "--overwrite", *shared, *o.network,
                  "--set=mask.unit=8", f"--steps={o.pretraining_steps}")  # fmt: skip
         init = [f"--init={pretrained}"]
         arms |= {
@@ -71,7 +83,7 @@ def main() -> None:
             run = out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
             if not (run / "scores.json").exists():
                 emim("finetune", cohort, "--task=classification", "--classes", cohort / "classes.csv",
-                     "--out", run, "--overwrite", *shared, *NETWORK, *TRAINING, *options,
+                     "--out", run, "--overwrite", *shared, *o.network, *TRAINING, *options,
                      f"--steps={o.steps}", f"--seed={seed}")  # fmt: skip
                 table = run / "predictions.csv"
                 emim("classify", "--model", run, "--cohort", cohort, "--split", split, "--output", table)
