@@ -41,7 +41,9 @@ def main() -> None:
     p.add_argument("--steps", type=int, default=600, help="of fine-tuning")
     p.add_argument("--pretraining-steps", type=int, default=0, help="0: only from scratch")
     p.add_argument("--spacing", type=float, default=4.0, help="mm, of the phantoms")
-    p.add_argument("--network", nargs="+", default=NETWORK, help="options of all trainings")
+    p.add_argument(
+        "--network", nargs=argparse.REMAINDER, default=NETWORK, help="the rest goes to all trainings"
+    )
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     o = p.parse_args()
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-classes-")).absolute()

@@ -19,8 +19,9 @@ class Lesion:
 
     Attributes:
         kind: ``ring`` (enhancing rim around necrosis), ``thick ring`` (the same, large), ``centre`` (as
-            large, with as much enhancing tumour, but within and the necrosis around it), ``solid`` (enhances throughout, but for small necroses) or ``not
-            enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
+            large, with as much enhancing tumour, but inside and the necrosis around it), ``solid`` (enhances
+            throughout, but for small necroses) or ``not enhancing`` (its core is non-enhancing tumour,
+            label 1 as in BraTS).
         centre, stretch: mm, and the relative lengths of its axes.
         core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
         severity: share of the tissue that oedema takes the place of, 0 to 1.
