@@ -25,7 +25,7 @@ class InstalledModel:
 
     Attributes:
         path: the package, a folder or a zip.
-        card: what the model is; None when it cannot be used.
+        card: what the model is; None when it is damaged.
         problem: why it cannot be used, or None.
     """
 
@@ -44,10 +44,12 @@ class ModelRegistry:
 
     Args:
         folder: None: the folder in the settings, asked for anew each time.
+        task: models for another one are listed with that as their problem.
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, task: str = "segmentation") -> None:
         self._folder = None if folder is None else Path(folder)
+        self._task = task
 
     @property
     def folder(self) -> Path:
@@ -63,7 +65,7 @@ class ModelRegistry:
             entries = [e for e in self.folder.iterdir() if _looksLikePackage(e)]
         except OSError:  # no folder yet
             return []
-        return sorted((_read(e) for e in entries), key=lambda m: (m.name.casefold(), m.path.name))
+        return sorted((self._read(e) for e in entries), key=lambda m: (m.name.casefold(), m.path.name))
 
     def find(self, nameOrPath: str | Path) -> InstalledModel:
         """The model of this name, folder name or path; a path may lie outside the models folder.
@@ -77,7 +79,7 @@ class ModelRegistry:
         found = found or [m for m in installed if m.name == text]
         if not found and text and Path(text).expanduser().exists():
             path = Path(text).expanduser()
-            found = [InstalledModel(PackageFiles(path).path.absolute(), read_card(path))]
+            found = [self._usable(InstalledModel(PackageFiles(path).path.absolute(), read_card(path)))]
         if not found:
             names = ", ".join(m.name for m in installed) or "none"
             hint = f"Import the model first. Installed: {names}."
@@ -100,9 +102,11 @@ class ModelRegistry:
             overwrite: replace an installed model of the same folder name.
 
         Raises:
-            EmimError: when it is no sound package, is installed already, or cannot be copied.
+            EmimError: when it is no sound package, made for another task, is installed already, or cannot
+                be copied.
         """
         package = read_package(source)
+        package.card.require(self._task, source)
         target = self.folder / folderName(package.card.name)
         if target.exists() and target.resolve() == package.path.resolve():
             raise EmimError("This model is installed already.", target)
@@ -123,7 +127,7 @@ class ModelRegistry:
                 error.filename or self.folder,
                 "Check the rights and the free space of the models folder, or choose another one.",
             ) from error
-        return _read(target)
+        return self._read(target)
 
     def remove(self, model: InstalledModel) -> None:
         """Delete an installed model.
@@ -141,6 +145,23 @@ class ModelRegistry:
         except OSError as error:
             hint = "Close programs that use it, and check the rights of the folder."
             raise EmimError(f"The model cannot be removed: {error.strerror}.", model.path, hint) from error
+
+    def _read(self, path: Path) -> InstalledModel:
+        try:
+            return self._usable(InstalledModel(path, read_card(path)))
+        except EmimError as error:
+            return InstalledModel(path, None, error)
+        except Exception as error:  # a hostile file must not hide the other models
+            problem = EmimError(f"The model package cannot be read: {error}.", path, "Remove it.")
+            return InstalledModel(path, None, problem)
+
+    def _usable(self, model: InstalledModel) -> InstalledModel:
+        """``model``, with a problem when it is for another task."""
+        try:
+            model.card.require(self._task, model.path)
+        except EmimError as problem:
+            return InstalledModel(model.path, model.card, problem)
+        return model
 
     def _check_removable(self, path: Path) -> None:
         inside = path.parent.resolve() == self.folder.resolve() and not path.is_symlink()
@@ -182,16 +203,6 @@ def _looksLikePackage(path: Path) -> bool:
     if path.is_dir():
         return (path / "configs").is_dir() or (path / "checksums.json").exists()
     return path.suffix.lower() == ".zip" and path.is_file()
-
-
-def _read(path: Path) -> InstalledModel:
-    try:
-        return InstalledModel(path, read_card(path))
-    except EmimError as error:
-        return InstalledModel(path, None, error)
-    except Exception as error:  # a hostile file must not hide the other models
-        problem = EmimError(f"The model package cannot be read: {error}.", path, "Remove it.")
-        return InstalledModel(path, None, problem)
 
 
 def _sameName(target: Path) -> Path | None:

@@ -14,13 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from emim import __version__, stopping
+from emim.commands.classify import add_classify
+from emim.commands.evaluate import add_evaluate
 from emim.commands.impute import add_impute
 from emim.commands.inputs import parse_inputs
 from emim.commands.register import add_register
 from emim.commands.runs import add_runs
-from emim.commands.shared import add_cohort, add_command, add_patterns, cohort_options, open_cohort, say
+from emim.commands.shared import (
+    add_cohort,
+    add_command,
+    add_patterns,
+    cohort_options,
+    open_cohort,
+    say,
+    select_cases,
+)
 from emim.commands.study import add_study
-from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
@@ -103,9 +112,10 @@ def build_parser() -> argparse.ArgumentParser:
         add_runs,
         add_study,
         _add_segment,
+        add_classify,
         add_impute,
         add_register,
-        _add_evaluate,
+        add_evaluate,
         _add_report,
         _add_info,
         _add_cache,
@@ -145,26 +155,6 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
         fields["out"] = options.out
         events.status(f"Wrote cohort.json and cohort.csv to {options.out}.")
     events.result(**fields)
-
-
-def _select(found: Any, options: argparse.Namespace) -> Any:
-    """``found`` with only the cases named, or the test cases of a split; problems included."""
-    import dataclasses
-
-    if options.split:
-        from emim.training.split import read_split
-
-        ids = list(read_split(options.split).get("exclude", ()))
-        if not ids:
-            raise EmimError("The split file names no test cases.", options.split)
-    elif options.cases:
-        ids = options.cases.split(",")
-    else:
-        return found
-    rows = [row for row in found.rows if row.id in ids]
-    bad = {row.id for row in rows if not row.usable}
-    cohort = found.cohort.select([i for i in ids if i not in bad])
-    return dataclasses.replace(found, cohort=cohort, rows=rows)
 
 
 # ---- using models -------------------------------------------------------------------------------
@@ -221,7 +211,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         "overwrite": options.overwrite,
     }
     if options.cohort:
-        found = on_first_rank(lambda: _select(open_cohort(options, events), options))
+        found = on_first_rank(lambda: select_cases(open_cohort(options, events), options))
         results = segment(
             options.model, None, options.output, cohort=found, extension=options.extension, **shared
         )
@@ -239,64 +229,6 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         say(events, f"{row['structure']:20s} {row['volume_ml']:10.2f} mL{across}")
     say(events, f"Segmentation: {result['output']}\nOverlay:      {result['overlay']}")
     return 0
-
-
-def _add_evaluate(commands: Any) -> None:
-    p = add_command(commands, "evaluate", _evaluate, "score segmentations, or a model, by reference labels")
-    add_cohort(p)
-    p.add_argument("--predictions", metavar="FOLDER", help="label maps named by case id")
-    p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
-    add_subsets(p)
-    p.add_argument(
-        "--structure",
-        action="append",
-        default=[],
-        metavar="NAME=VALUES",
-        help="label values of each structure in the references, where they differ from the model's",
-    )
-    p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
-    p.add_argument("--cases", metavar="A,B", help="only these cases")
-    p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
-    p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
-
-
-def _evaluate(options: argparse.Namespace, events: Events) -> int:
-    from emim.evaluation.segmentation import evaluate
-    from emim.package.bundle import read_card
-    from emim.training.structures import parse_structures, structures_of_values
-
-    check_what_is_evaluated(options)
-    found = _select(open_cohort(options, events), options)
-    if options.structure and options.model:
-        structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
-    elif options.structure:
-        structures, _ = parse_structures(options.structure)
-    elif options.model:
-        structures = read_card(options.model).structures
-    else:
-        structures, _ = structures_of_values(found.label_values)
-    if options.subsets:
-        return run_subsets(options, found, structures, events)
-    result = evaluate(
-        found, options.predictions, structures, options.output, events, overwrite=options.overwrite
-    )
-    say(events, result.table())
-    events.result(**result.to_dict())
-    return EXIT_FAILURE if result.failed else 0
-
-
-def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
-    """The structures of a model with the label values that the references use for them."""
-    import dataclasses
-
-    values = {s.name: s.values for s in given}
-    names = [s.name for s in structures]
-    if set(values) != set(names):
-        raise EmimError(
-            f"--structure names {', '.join(values)}; the model has {', '.join(names)}.",
-            hint="With --model, give the reference's label values of every structure of the model.",
-        )
-    return tuple(dataclasses.replace(s, values=values[s.name]) for s in structures)
 
 
 def _add_report(commands: Any) -> None:
@@ -369,6 +301,9 @@ def _add_phantom(commands: Any) -> None:
     p.add_argument("--spacing", type=float, default=2.5, metavar="MM", help="voxel size")
     p.add_argument("--skull", action="store_true", help="with skull and scalp")
     p.add_argument("--own-grids", action="store_true", help="every modality but T1 on a grid of its own")
+    p.add_argument(
+        "--classes", action="store_true", help="two kinds of lesions to tell apart, named in classes.csv"
+    )
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier phantom cohort")
 
@@ -386,6 +321,7 @@ def _phantom(options: argparse.Namespace, events: Events) -> None:
         options.overwrite,
         events,
         options.own_grids,
+        options.classes,
     )
     say(events, str(folder))
     events.result(folder=folder)

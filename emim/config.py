@@ -227,10 +227,46 @@ class CardConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierDesign:
+    """What sits on the encoder of a classification network; see :mod:`emim.networks.classifier`.
+
+    Attributes:
+        pooling: attention or average.
+        neighbours: of a nearest-neighbour classifier, how many are asked.
+        bank: cases whose features it keeps; 0: the classifier is linear.
+    """
+
+    pooling: str = "attention"
+    neighbours: int = 0
+    bank: int = 0
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """What fine-tuning needs to tell cases apart (task "classification").
+
+    Attributes:
+        labels: CSV or JSON file with the class of each case; see :mod:`emim.cohort.classes`.
+        classes: names of the classes in the order of the outputs; empty: those of the file, sorted.
+        mode: full (the whole network learns), linear (a linear classifier on the frozen encoder) or knn
+            (nearest neighbours among the features of the training cases; nothing is trained).
+        pooling: attention or average; None: attention in mode full, else average.
+        neighbours: knn: how many training cases are asked.
+    """
+
+    labels: str | None = None
+    classes: tuple[str, ...] = ()
+    mode: str = "full"
+    pooling: str | None = None
+    neighbours: int = 5
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """All of ``emim finetune``.
 
     Attributes:
+        task: segmentation or classification.
         init: run folder or model package the weights come from; None: from scratch.
         modalities: as in :class:`PretrainConfig`.
         labelled: train on this many of the labelled training cases, drawn by the seed; None: all.
@@ -240,9 +276,11 @@ class FinetuneConfig:
         modality_dropout: chance that a training sample loses one or more of its modalities.
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
             at which what is new learns.
+        classification: what counts for the task classification alone.
         card: what the model package says about itself.
     """
 
+    task: str = "segmentation"
     init: str | None = None
     modalities: tuple[str, ...] | None = None
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -254,6 +292,7 @@ class FinetuneConfig:
     foreground_share: float = 0.66
     modality_dropout: float = 0.3
     transferred_rate: float = 0.1
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
     card: CardConfig = field(default_factory=CardConfig)
 
 

@@ -23,8 +23,19 @@ Kinds of preview, each of one validation case, sent at every validation:
                            ``prediction``, ``reference`` (label maps); ``case``, ``step``
 ========================== ========================================================================
 
+Values of the validation metric: of segmentation ``dice`` and ``dice_per_structure``; of classification
+``accuracy``, ``balanced_accuracy``, ``auc``, ``auc_interval`` ([low, high] or null), ``cross_entropy``,
+``ece``, ``recall_per_class`` and ``auc_per_class`` (class to number or null), ``cases``, and ``confusion``, a
+row a true class, in the order of ``classification.classes`` of ``config.json``.
+
 Results of some commands:
 
+``finetune``
+    ``run``, ``model``, ``step``, ``report``, ``seconds``; ``validation_dice``, or of classification
+    ``validation_accuracy``, ``_balanced_accuracy``, ``_auc``, ``_auc_interval`` and ``_cross_entropy``
+``classify``
+    see :func:`emim.inference.classify.classify`, and ``output``; with ``--cohort``: ``output``,
+    ``classified`` (a count), ``failed`` (ids) and ``cases``, one such result each
 ``scan``
     ``cases``, ``modalities``, ``rows`` (:func:`emim.cohort.table.json_rows`), ``ignored``
 ``runs``

@@ -5,6 +5,7 @@
 ``environment.json``    versions, machine, and the process that trained last
 ``cohort.json``         the cohort and what was found wrong with it
 ``split.json``          ids for ``training`` and ``validation``, and those ``excluded``
+``classes.json``        names of the classes and the class of each case (classification)
 ``collapse_lines.json`` of the training cohort (pre-training)
 ``transfer.json``       what became of the initial weights (fine-tuning)
 ``events.jsonl``        events (:mod:`emim.events`)
@@ -54,6 +55,7 @@ CONTENT = (
     "environment.json",
     "cohort.json",
     "split.json",
+    "classes.json",
     "collapse_lines.json",
     "transfer.json",
     "events.jsonl",

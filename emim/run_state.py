@@ -33,8 +33,9 @@ class RunState:
         step, steps: steps done and planned.
         seconds_left: until the last step, of a run that is training now; else None.
         started, updated: Unix time of the first and the last event.
-        verdict: of pre-training: ``state``, ``why`` and ``advice`` (see
-            :class:`emim.objectives.verdict.Verdict`); None before the first validation.
+        verdict: of pre-training (:class:`emim.objectives.verdict.Verdict`) and of classification
+            (:func:`emim.evaluation.class_verdict.judge_classes`): ``state``, ``why`` and ``advice``; None
+            before the first validation.
         error: ``what``, ``where`` and ``hint`` of a failed run.
         modalities: in the network's order; empty before they are known.
         cases: for training and validation together.

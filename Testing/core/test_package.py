@@ -271,7 +271,10 @@ def test_incomplete_or_newer_card(package):
         ({"overlapping": False}, "share label values"),
         ({"preprocess": PreprocessConfig()}, "spacing"),
         ({"crop": 15}, "crop"),
-        ({"task": "classification"}, "classification"),
+        ({"task": "classification"}, "lists structures"),
+        ({"task": "regression"}, "regression"),
+        ({"task": "classification", "structures": (), "classes": ("a",)}, "fewer than two classes"),
+        ({"classes": ("a", "b")}, "lists classes"),
     ],
 )
 def test_card_that_contradicts_itself(changes, message):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from emim.masking.units import from_units, to_units
-from emim.networks.build import BACKBONES, Backbone
+from emim.networks.build import BACKBONES
 from emim.objectives.gauges import effective_rank, rank_ratio
 from emim.objectives.verdict import judge
 from emim.training.pretrain import pretrain
@@ -89,7 +89,7 @@ def state_of(run):
 def test_a_broken_configuration_is_recognised_as_collapsed(
     phantoms, cache, tmp_path, small_pretrain, monkeypatch
 ):
-    broken = Backbone(f"{__name__}:WithoutPositions", BACKBONES["resunet"].segmenter)
+    broken = BACKBONES["resunet"]._replace(pretrainer=f"{__name__}:WithoutPositions")
     monkeypatch.setitem(BACKBONES, "without-positions", broken)
     config = small_pretrain(
         network__backbone="without-positions",

@@ -78,3 +78,23 @@ def say(events: Events, text: str) -> None:
     """Print a command's answer for a person; with --json the result event holds it."""
     if not events.json_lines:
         print(text)
+
+
+def select_cases(found: Any, options: argparse.Namespace) -> Any:
+    """``found`` with only the cases named, or the test cases of a split; problems included."""
+    import dataclasses
+
+    if options.split:
+        from emim.training.split import read_split
+
+        ids = list(read_split(options.split).get("exclude", ()))
+        if not ids:
+            raise EmimError("The split file names no test cases.", options.split)
+    elif options.cases:
+        ids = options.cases.split(",")
+    else:
+        return found
+    rows = [row for row in found.rows if row.id in ids]
+    bad = {row.id for row in rows if not row.usable}
+    cohort = found.cohort.select([i for i in ids if i not in bad])
+    return dataclasses.replace(found, cohort=cohort, rows=rows)

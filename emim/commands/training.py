@@ -57,7 +57,11 @@ def _pretrain(options: argparse.Namespace, events: Events) -> None:
 
 def add_finetune(commands: Any) -> None:
     p = add_command(
-        commands, "finetune", _finetune, "train a segmentation model from few labelled cases", on_ranks=True
+        commands,
+        "finetune",
+        _finetune,
+        "train a segmentation or classification model from few labelled cases",
+        on_ranks=True,
     )
     add_cohort(p, optional=True)
     p.add_argument(
@@ -69,6 +73,17 @@ def add_finetune(commands: Any) -> None:
         help="take network, preprocessing and modalities from this run, but no weights (for a baseline)",
     )
     _training(p)
+    p.add_argument("--task", metavar="NAME", help="segmentation (the default) or classification")
+    p.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="for classification: CSV with columns case (or subject) and class, or JSON",
+    )
+    p.add_argument(
+        "--mode",
+        metavar="NAME",
+        help="for classification: full, linear (frozen encoder) or knn (nearest neighbours, no training)",
+    )
     p.add_argument(
         "--structure",
         action="append",
@@ -111,6 +126,9 @@ def _finetune(options: argparse.Namespace, events: Events) -> None:
         config,
         options,
         {
+            "task": options.task,
+            "classification.labels": options.classes,
+            "classification.mode": options.mode,
             "labelled": options.labelled,
             "card.name": options.name,
             "card.description": options.description,
@@ -218,7 +236,7 @@ def _refuse_with_resume(options: argparse.Namespace) -> None:
     """A resumed run goes on with its own settings; to be given others and ignore them would mislead."""
     names = ("preset", "steps", "seed", "modalities", "spacing", "split", "settings", "mask", "mask_ratio",
              "regulariser", "init", "plan", "structure", "structures", "labelled", "name", "description",
-             "intended_use", "licence", "dry_run")  # fmt: skip
+             "intended_use", "licence", "task", "classes", "mode", "dry_run")  # fmt: skip
     for name in names:
         if getattr(options, name, None):
             option = "--set" if name == "settings" else "--" + name.replace("_", "-")

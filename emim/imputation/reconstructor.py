@@ -43,6 +43,12 @@ class Reconstructor:
         """
         config: PretrainConfig = read_config(run, "pretrain", PretrainConfig)
         source = read_source(run)
+        if config.objective == "contrastive":
+            raise EmimError(
+                "The run has learned to tell crops apart, not to reconstruct.",
+                run,
+                "Pre-train with objective=mim (or, for a vision transformer, mae).",
+            )
         if config.normalise_targets:
             raise EmimError(
                 "The run has learned patches that are standardised one by one, not intensities.",

@@ -27,7 +27,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """One case: its files by modality, the modality that gives the grid, and what to write.
+    """One case: its files by modality, the modality that gives the grid, and what to write, if anything.
 
     ``text`` names it in messages, where there are many.
     """
@@ -35,7 +35,7 @@ class Job:
     case: str
     images: dict[str, str]
     reference: str
-    outputs: Outputs
+    outputs: Outputs | None
     text: str = ""
 
 

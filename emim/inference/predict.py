@@ -12,9 +12,9 @@ from torch import nn
 from emim.events import Events
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.sliding import Window, slide
-from emim.networks.build import build_segmenter
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
+from emim.package.network import build_network
 from emim.volumes.preprocess import PreparedCase
 
 BALANCED = QUALITIES["balanced"]
@@ -23,7 +23,7 @@ BALANCED = QUALITIES["balanced"]
 def load_network(package: Package, device: torch.device) -> nn.Module:
     """The package's network with its weights, on ``device``, ready for inference."""
     card = package.card
-    network = build_segmenter(len(card.modalities), card.outputs, card.network)
+    network = build_network(card)
     network.load_state_dict(package.load_state())
     return network.to(device, memory_format=memory_format(card, device)).eval()
 

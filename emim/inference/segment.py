@@ -86,6 +86,7 @@ def segment(
     if not 0 <= effort.overlap < 1:
         raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
     package = model if isinstance(model, Package) else read_package(model)
+    package.card.require("segmentation", package.path)
     options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop)
     events = events or Events()
     if inputs is not None:

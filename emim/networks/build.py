@@ -3,7 +3,8 @@
 A pre-training network maps a crop (B, M, Z, Y, X) and what is hidden of it to a reconstruction and a feature
 pyramid; ``encode`` gives the pyramid alone (see :class:`emim.networks.pretrainer.MaskedAutoencoder`). A
 segmentation network maps a crop and the modalities present to logits (see
-:class:`emim.networks.segmenter.Segmenter`). To add a backbone, write both and name them here.
+:class:`emim.networks.segmenter.Segmenter`), a classification network to one logit a class (see
+:class:`emim.networks.classifier.Classifier`). To add a backbone, write the three and name them here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from emim.config import NetworkConfig, PretrainConfig
+from emim.config import ClassifierDesign, NetworkConfig, PretrainConfig
 from emim.errors import EmimError
 
 if TYPE_CHECKING:
@@ -21,17 +22,28 @@ if TYPE_CHECKING:
 
 
 class Backbone(NamedTuple):
-    """Where the two networks are: ``module:class``."""
+    """Where the networks are: ``module:class``."""
 
     pretrainer: str
     segmenter: str
+    classifier: str
 
 
 BACKBONES = {
-    "resunet": Backbone("emim.networks.pretrainer:MaskedAutoencoder", "emim.networks.segmenter:Segmenter"),
-    "vit": Backbone("emim.networks.vit_pretrainer:VitPretrainer", "emim.networks.vit_segmenter:VitSegmenter"),
+    "resunet": Backbone(
+        "emim.networks.pretrainer:MaskedAutoencoder",
+        "emim.networks.segmenter:Segmenter",
+        "emim.networks.backbone_classifiers:ResidualClassifier",
+    ),
+    "vit": Backbone(
+        "emim.networks.vit_pretrainer:VitPretrainer",
+        "emim.networks.vit_segmenter:VitSegmenter",
+        "emim.networks.backbone_classifiers:VitClassifier",
+    ),
     "swin": Backbone(
-        "emim.networks.swin_pretrainer:SwinPretrainer", "emim.networks.swin_segmenter:SwinSegmenter"
+        "emim.networks.swin_pretrainer:SwinPretrainer",
+        "emim.networks.swin_segmenter:SwinSegmenter",
+        "emim.networks.backbone_classifiers:SwinClassifier",
     ),
 }
 OBJECTIVES = ("mim", "mae", "contrastive")
@@ -59,9 +71,17 @@ def build_segmenter(modalities: int, outputs: int, config: NetworkConfig) -> nn.
     return _find(config).segmenter(modalities, outputs, config)
 
 
+def build_classifier(
+    modalities: int, classes: int, config: NetworkConfig, design: ClassifierDesign
+) -> nn.Module:
+    """The network that tells cases apart, with fresh weights."""
+    return _find(config).classifier(modalities, classes, config, design)
+
+
 class _Classes(NamedTuple):
     pretrainer: Callable[..., nn.Module]
     segmenter: Callable[..., nn.Module]
+    classifier: Callable[..., nn.Module]
 
 
 def _find(config: NetworkConfig) -> _Classes:

@@ -1,4 +1,4 @@
-"""Weights from a pre-training run or a model package into a segmentation network, with a report."""
+"""Weights from a pre-training run or a model package into another network, with a report."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def transfer(
     name: str,
     same_structures: bool = False,
 ) -> TransferReport:
-    """Load ``source`` into ``target``, a segmentation network, in place.
+    """Load ``source`` into ``target``, a segmentation or classification network, in place.
 
     Modalities are matched by name: what belongs to a modality (the network's ``modality_axes``: tensor to
     axis) is reordered, that of a modality the source did not know becomes the mean of the others.
 
     Args:
-        source: state of a pre-training or segmentation network with the backbone of ``target``.
+        source: state of any network with the backbone of ``target``.
         name: of the source, for the report.
         same_structures: the output layer means the same in both, so it is taken too.
 
@@ -74,17 +74,19 @@ def transfer(
     for key, value in source.items():
         if key not in state and "unet." + key in state:
             key = "unet." + key
+        elif key.startswith("unet.") and key.removeprefix("unet.") in state:
+            key = key.removeprefix("unet.")
         if key.startswith(("head.", "fine_head.")):
             report.left_out.append((key, "made for pre-training only"))
         elif key not in state:
-            report.left_out.append((key, "the segmentation network has no such part"))
+            report.left_out.append((key, "the network has no such part"))
         elif key in axes and list(source_modalities) != list(target_modalities):
             result[key] = _by_modality(value, state[key], source_modalities, target_modalities, axes[key])
             report.adapted.append(
                 (key, f"modalities {list(source_modalities)} arranged as {list(target_modalities)}")
             )
         elif ".head." in key and not same_structures:
-            report.left_out.append((key, "made for other structures"))
+            report.left_out.append((key, "made for other outputs"))
         elif value.shape != state[key].shape:
             raise EmimError(
                 f"The weights do not fit: {key} is {tuple(value.shape)}, "

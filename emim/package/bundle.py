@@ -50,7 +50,7 @@ class Package:
     card: ModelCard
 
     def load_state(self) -> dict[str, Tensor]:
-        """The weights on the CPU, for :class:`emim.networks.segmenter.Segmenter`.
+        """The weights on the CPU, for the network of :func:`emim.package.network.build_network`.
 
         Raises:
             EmimError: when the file holds anything but finite tensors of the names and shapes that
@@ -191,7 +191,7 @@ def _check_state(state: Any, card: ModelCard, where: str) -> None:
     """Refuse weights that are not exactly those of the card's network."""
     import torch
 
-    from emim.networks.build import build_segmenter
+    from emim.package.network import build_network
 
     hint = "The weights belong to another model; get the package again from its author."
     plain = isinstance(state, dict) and all(
@@ -200,7 +200,7 @@ def _check_state(state: Any, card: ModelCard, where: str) -> None:
     if not plain:
         raise EmimError("The weights are not a plain dictionary of tensors.", where, hint)
     with torch.device("meta"):  # shapes only: no memory, no random numbers drawn
-        expected = build_segmenter(len(card.modalities), card.outputs, card.network).state_dict()
+        expected = build_network(card).state_dict()
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             kind = "lack" if name not in state else "have a surplus"

@@ -9,13 +9,18 @@ import emim
 from emim.config import to_dict
 from emim.package.model import ModelCard
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 
 def bundle_metadata(card: ModelCard) -> dict[str, Any]:
     """``configs/metadata.json``: MONAI's schema, with the model card under the key ``emim``."""
+    classifies = card.task == "classification"
     structures = [s.name for s in card.structures]
     channels = structures if card.overlapping else ["background", *structures]
+    pred: dict[str, Any] = {"format": "classes" if card.overlapping else "labels"}
+    if classifies:
+        channels = list(card.classes)
+        pred = {"type": "probabilities", "format": "classes", "spatial_shape": [], "is_patch_data": False}
     sides = [f"{card.network.divisor}*{n}" for n in "nmk"]
     common = {"type": "image", "spatial_shape": sides, "dtype": "float32", "is_patch_data": True}
     clip = card.preprocess.clip
@@ -29,8 +34,8 @@ def bundle_metadata(card: ModelCard) -> dict[str, Any]:
         "numpy_version": _version("numpy"),
         "required_packages_version": {p: _version(p) for p in ("emim", "SimpleITK", "nibabel")},
         "name": card.name,
-        "task": f"Segmentation of {', '.join(structures)} in {', '.join(card.modalities)} MRI",
-        "description": card.description or f"Segments {', '.join(structures)}.",
+        "task": f"{_does(card)[0]} in {', '.join(card.modalities)} MRI",
+        "description": card.description or f"{_does(card)[1]}.",
         "authors": str(card.training.get("authors", "unspecified")),
         "copyright": str(card.training.get("copyright", "unspecified")),
         "data_source": str(card.training.get("data_source", "unspecified")),
@@ -50,7 +55,7 @@ def bundle_metadata(card: ModelCard) -> dict[str, Any]:
             "outputs": {
                 "pred": {
                     **common,
-                    "format": "classes" if card.overlapping else "labels",
+                    **pred,
                     "num_channels": card.outputs,
                     "value_range": [],
                     "channel_def": {str(i): c for i, c in enumerate(channels)},
@@ -62,22 +67,34 @@ def bundle_metadata(card: ModelCard) -> dict[str, Any]:
 
 
 def inference_config(card: ModelCard) -> dict[str, Any]:
-    """``configs/inference.json``: network and inferer for MONAI's ConfigParser.
+    """``configs/inference.json``: network and, for segmentation, inferer for MONAI's ConfigParser.
 
     It needs EMIM installed, because the learned modality tokens are EMIM's; what comes before the
     network (physical-space resampling, normalisation) is done by ``emim segment`` and has no
     equivalent among MONAI's transforms, so this file does not pretend to be a full pipeline.
     """
+    network = {
+        "_target_": "emim.config.NetworkConfig",
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in to_dict(card.network).items()},
+    }
+    if card.task == "classification":
+        return {
+            "bundle_root": ".",
+            "network_def": {
+                "_target_": "emim.networks.build.build_classifier",
+                "modalities": len(card.modalities),
+                "classes": card.outputs,
+                "config": network,
+                "design": {"_target_": "emim.config.ClassifierDesign", **to_dict(card.classifier)},
+            },
+        }
     return {
         "bundle_root": ".",
         "network_def": {
             "_target_": "emim.networks.build.build_segmenter",
             "modalities": len(card.modalities),
             "outputs": card.outputs,
-            "config": {
-                "_target_": "emim.config.NetworkConfig",
-                **{k: list(v) if isinstance(v, tuple) else v for k, v in to_dict(card.network).items()},
-            },
+            "config": network,
         },
         "inferer": {
             "_target_": "SlidingWindowInferer",
@@ -99,17 +116,31 @@ def readme(card: ModelCard) -> str:
         need = "may be missing" if modality in card.optional else "required"
         lines.append(f"- {modality} ({need})")
     lines += ["", "## Output", ""]
-    lines += ["Regions that may overlap:" if card.overlapping else "Structures that exclude each other:", ""]
-    lines += ["| value | structure | label values in training |", "|---|---|---|"]
+    if card.task == "classification":
+        lines += ["The probability of each class:", "", *(f"- {c}" for c in card.classes)]
+    else:
+        kind = "Regions that may overlap:" if card.overlapping else "Structures that exclude each other:"
+        lines += [kind, "", "| value | structure | label values in training |", "|---|---|---|"]
     for s in card.structures:
         lines.append(f"| {s.output} | {s.name} | {', '.join(map(str, s.values))} |")
     lines += ["", "## Training", ""]
     lines += [f"- {k}: {v}" for k, v in card.training.items()] or ["(no summary given)"]
     inputs = " ".join(f"--input {m}={m}.nii.gz" for m in card.modalities)
     command = f"emim segment --model THIS_FOLDER {inputs} --output seg.nii.gz"
+    if card.task == "classification":
+        command = f"emim classify --model THIS_FOLDER {inputs}"
     lines += ["", "## Use", "", "```", command, "```"]
     lines += ["", "## Licence", "", card.licence, ""]
     return "\n".join(lines)
+
+
+def _does(card: ModelCard) -> tuple[str, str]:
+    """What the model does, as a heading and as a sentence."""
+    if card.task == "classification":
+        names = " / ".join(card.classes)
+        return f"Classification as {names}", f"Tells {names} apart"
+    names = ", ".join(s.name for s in card.structures)
+    return f"Segmentation of {names}", f"Segments {names}"
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from emim.config import NetworkConfig, PreprocessConfig, Structure
+from emim.config import ClassifierDesign, NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
 
 
@@ -18,17 +18,19 @@ class ModelCard:
 
     Attributes:
         name, description, intended_use, licence: for people.
-        task: "segmentation".
+        task: "segmentation" or "classification".
         modalities: names, in the order of the network's input channels.
         optional: modalities the model was trained to do without (all but one may be missing).
         patterns: modality name to the file and series name patterns it is recognised by.
-        structures: what it segments.
+        structures: what it segments; none for classification.
         overlapping: structures overlap (sigmoid outputs, one per structure); else softmax outputs
             with the background first.
         preprocess: with a spacing that is never None.
         network: size of the network.
         crop: side of the training crop, the tile at inference.
-        training: summary: cases, steps, validation Dice, initialisation, versions.
+        training: summary: cases, steps, validation Dice or loss, initialisation, versions.
+        classes: of classification: their names, in the order of the network's outputs.
+        classifier: of classification: what sits on the encoder.
     """
 
     name: str
@@ -45,10 +47,14 @@ class ModelCard:
     description: str = ""
     intended_use: str = "Research. Not a medical device; every result must be checked by a physician."
     licence: str = "unspecified"
+    classes: tuple[str, ...] = ()
+    classifier: ClassifierDesign = field(default_factory=ClassifierDesign)
 
     @property
     def outputs(self) -> int:
         """Output channels of the network."""
+        if self.task == "classification":
+            return len(self.classes)
         return len(self.structures) + (0 if self.overlapping else 1)
 
     def check(self, where: str | None = None) -> None:
@@ -65,16 +71,39 @@ class ModelCard:
                     "The package was not written properly; get it again from its author.",
                 )
 
+    def require(self, task: str, where: object = None) -> None:
+        """Refuse a model that was made for something else than ``task``.
+
+        Raises:
+            EmimError: saying what it does and with which command.
+        """
+        if self.task != task:
+            does, command = {
+                "segmentation": ("segments structures", "emim segment"),
+                "classification": ("tells cases apart", "emim classify"),
+            }[self.task]
+            raise EmimError(
+                f"The model {self.name!r} {does}; it is no model for {task}.", where, f"Use `{command}`."
+            )
+
     def _contradictions(self) -> Iterator[tuple[bool, str]]:
         structures, spacing, reference = self.structures, self.preprocess.spacing, self.preprocess.reference
         names = [s.name for s in structures]
         outputs = [s.output for s in structures]
-        yield self.task != "segmentation", f"the task {self.task!r} is not known"
+        classifies = self.task == "classification"
+        yield self.task not in ("segmentation", "classification"), f"the task {self.task!r} is not known"
         yield not self.name.strip(), "it has no name"
         yield not self.modalities, "it lists no modalities"
         yield _repeats(self.modalities), "a modality is listed twice"
         yield not set(self.optional) <= set(self.modalities), "an optional modality is none of its modalities"
-        yield not structures, "it lists no structures"
+        yield not structures and not classifies, "it lists no structures"
+        yield bool(structures) and classifies, "it classifies but lists structures"
+        yield len(self.classes) < 2 and classifies, "it lists fewer than two classes"
+        yield bool(self.classes) and not classifies, "it segments but lists classes"
+        yield _repeats(self.classes), "two classes have the same name"
+        yield not all(c.strip() for c in self.classes), "a class has no name"
+        yield self.classifier.pooling not in ("attention", "average"), "its pooling is not known"
+        yield min(self.classifier.bank, self.classifier.neighbours) < 0, "its classifier has no size"
         yield _repeats(names), "two structures have the same name"
         yield not all(n.strip() for n in names), "a structure has no name"
         yield len(set(outputs)) < len(outputs), "two structures have the same output value"

@@ -23,6 +23,8 @@ from emim.volumes.itk_threads import prepare_itk
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
 _WRITING = threading.Lock()  # ITK's file formats are not made for several threads
+CLASSES = {"thick ring": "ring-enhancing", "centre": "centre-enhancing"}  # lesion kind to class
+CLASSES_FILE = "classes.csv"
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
 One folder a subject: sub-001/sub-001_T1.nii.gz, _T1ce, _T2, _FLAIR and, for labelled subjects, _seg.
@@ -45,6 +47,7 @@ def generate(
     overwrite: bool = False,
     events: Events | None = None,
     own_grids: bool = False,
+    classes: bool = False,
 ) -> Path:
     """Make ``folder`` with one sub-folder a subject, a README.txt and a phantom.json.
 
@@ -61,6 +64,9 @@ def generate(
         overwrite: replace a folder made by this function before.
         own_grids: every modality but T1 lies on a grid of its own: thick slices, tilted otherwise. Else
             one modality of every second subject does.
+        classes: every subject has a lesion of one of two kinds, as often as the other, and ``classes.csv``
+            says which. They differ in where the lesion enhances, not in how much of it does, so a
+            histogram of intensities hardly tells them apart.
 
     Returns:
         The folder.
@@ -95,8 +101,11 @@ def generate(
             f"Cannot write here: {error.strerror}.", folder.parent, "Choose another folder."
         ) from error
     try:
-        made = _make_subjects(part, subjects, seed, labelled, spacing, skull, own_grids, events)
+        made = _make_subjects(part, subjects, seed, labelled, spacing, skull, own_grids, classes, events)
         settings = {"seed": seed, "labelled": labelled, "spacing": spacing, "skull": skull}
+        if classes:
+            rows = ["case,class", *(f"{m['id']},{CLASSES[m['lesion']]}" for m in made)]
+            (part / CLASSES_FILE).write_text("\n".join(rows) + "\n", encoding="utf-8")
         description = {"version": 1, "synthetic": True, **settings, "subjects": made}
         (part / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
         (part / "README.txt").write_text(README, encoding="utf-8")
@@ -127,6 +136,7 @@ def _make_subjects(
     spacing: float,
     skull: bool,
     own_grids: bool,
+    classes: bool,
     events: Events,
 ) -> list[dict]:
     prepare_itk()
@@ -135,7 +145,7 @@ def _make_subjects(
     made = []
     try:
         jobs = [
-            pool.submit(_make_subject, folder, i, seed, i < labelled, spacing, skull, own_grids)
+            pool.submit(_make_subject, folder, i, seed, i < labelled, spacing, skull, own_grids, classes)
             for i in range(subjects)
         ]
         for job in jobs:
@@ -147,7 +157,14 @@ def _make_subjects(
 
 
 def _make_subject(
-    folder: Path, i: int, seed: int, labelled: bool, spacing: float, skull: bool, own_grids: bool
+    folder: Path,
+    i: int,
+    seed: int,
+    labelled: bool,
+    spacing: float,
+    skull: bool,
+    own_grids: bool,
+    classes: bool,
 ) -> dict:
     """Write subject ``i`` (from 0) and return what was drawn for it."""
     name = f"sub-{i + 1:03d}"
@@ -155,6 +172,8 @@ def _make_subject(
     body, machine, noise = (np.random.default_rng([seed, i, purpose]) for purpose in range(3))
     healthy = not labelled and i % 6 == 5
     kind = None if healthy else LESIONS[i % len(LESIONS)]
+    if classes:  # one of each in a pair, in random order: orientation and grids alternate, too
+        kind = list(CLASSES)[np.random.default_rng([seed, i // 2, 4]).permutation(2)[i % 2]]
     centre = machine.uniform(-15.0, 15.0, 3)
     anatomy = draw_anatomy(body, centre, kind)
     protocol = draw_protocol(machine)

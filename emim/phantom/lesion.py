@@ -18,8 +18,10 @@ class Lesion:
     """One tumour and what surrounds it, in the coordinates of the head's own anatomy (LPS mm).
 
     Attributes:
-        kind: ``ring`` (enhancing rim around necrosis), ``solid`` (enhances throughout, but for small
-            necroses) or ``not enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
+        kind: ``ring`` (enhancing rim around necrosis), ``thick ring`` (the same, large), ``centre`` (as
+            large, with as much enhancing tumour, but inside and the necrosis around it), ``solid`` (enhances
+            throughout, but for small necroses) or ``not enhancing`` (its core is non-enhancing tumour,
+            label 1 as in BraTS).
         centre, stretch: mm, and the relative lengths of its axes.
         core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
         severity: share of the tissue that oedema takes the place of, 0 to 1.
@@ -73,7 +75,11 @@ class Lesion:
         painted = [("oedema", coverage(oedema, voxel) * (1.0 - closed), infiltration, OEDEMA)]
         if self.kind == "not enhancing":
             return [*painted, ("tumour", solid, 0.9, CORE)]
-        if self.kind == "ring":
+        if self.kind == "centre":  # with the volume of a shell as thick as the rim
+            share = 1.0 - (1.0 - self.rim / self.core) ** 3
+            inside = distance - share ** (1 / 3) * self.core * (1.0 + 0.16 * outline) - 0.8 * texture
+            inner = -inside
+        elif self.kind in ("ring", "thick ring"):
             inner = core + self.rim * np.clip(1.0 + 0.35 * texture, 0.4, 1.8)
         else:
             inner = 2.2 - texture + 0.12 * np.maximum(core + self.core, 0.0)
@@ -91,10 +97,11 @@ def draw_lesion(
     """A lesion at a place in the cerebrum where there is room.
 
     Args:
-        kind: ``ring``, ``solid`` or ``not enhancing``, see :class:`Lesion`.
+        kind: see :class:`Lesion`.
         is_free: function of points (3, N) and a radius in mm -> bool (N,): where a lesion may be.
     """
-    core = rng.uniform(10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)
+    large = kind in ("thick ring", "centre")
+    core = rng.uniform(15.0 if large else 10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)
     candidates = rng.uniform([-58, -72, -30], [58, 72, 56], size=(4000, 3)).T
     free = np.flatnonzero(is_free(candidates, core))
     centre = candidates[:, free[0]]
@@ -104,7 +111,7 @@ def draw_lesion(
         centre=centre,
         stretch=stretch / np.prod(stretch) ** (1 / 3),
         core=core,
-        rim=rng.uniform(3.0, 5.0),
+        rim=rng.uniform(5.0, 7.0) if large else rng.uniform(3.0, 5.0),
         oedema=rng.uniform(3.0, 8.0) if kind == "not enhancing" else rng.uniform(6.0, 16.0),
         severity=rng.uniform(0.4, 0.9),
         push=core * rng.uniform(0.12, 0.35),

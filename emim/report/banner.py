@@ -38,7 +38,8 @@ _MEANING_OF_CONTRAST = {
 _LINE_NAME, _LINE_HTML = re.compile(r"\bL_([abc])\b"), r"<i>L</i><sub>\1</sub>"
 
 
-def _banner(kind: str, sign: str, headline: str, body: str) -> str:
+def light(kind: str, sign: str, headline: str, body: str) -> str:
+    """A box with a traffic light; ``kind`` is good, bad, unsure or plain, ``body`` HTML."""
     return (
         f'<section class="verdict {kind}" id="verdict" aria-label="Verdict">'
         f'<div class="light" aria-hidden="true">{sign}</div>'
@@ -48,10 +49,10 @@ def _banner(kind: str, sign: str, headline: str, body: str) -> str:
 
 def verdict(run: RunRecord) -> str:
     if run.state == "stopped":
-        return _stopped(run)
+        return stopped(run)
     state = run.verdict.get("state")
     if state not in _LIGHTS:
-        return _banner("plain", "…", "No verdict yet", "<p>It is given once the run has been validated.</p>")
+        return light("plain", "…", "No verdict yet", "<p>It is given once the run has been validated.</p>")
     kind, sign, headline = _LIGHTS[state]
     if run.state != "finished":
         headline += ", so far"
@@ -60,27 +61,33 @@ def verdict(run: RunRecord) -> str:
         items = run.verdict.get(key)
         if isinstance(items, list) and items:
             body += f"<h3>{title}</h3>{_LINE_NAME.sub(_LINE_HTML, bullets(items))}"
-    return _banner(kind, sign, headline, body)
+    return light(kind, sign, headline, body)
 
 
-def _stopped(run: RunRecord) -> str:
+def stopped(run: RunRecord) -> str:
+    """The banner of a run that an error ended."""
     error = run.errors[-1]
     lines = [f"<p>{text(error.get('what', ''))}</p>"]
     lines += [f"<p><code>{text(error['where'])}</code></p>"] if error.get("where") else []
     lines += [f"<p>{text(error['hint'])}</p>"] if error.get("hint") else []
-    return _banner("bad", "✕", "Stopped by an error", "".join(lines))
+    return light("bad", "✕", "Stopped by an error", "".join(lines))
+
+
+def model_link(run: RunRecord) -> str:
+    """Where the model lies, once there is one."""
+    if not (run.folder / "model").is_dir():
+        return ""
+    return '<p>The model package: <a href="../model/">folder <code>model</code> of this run</a>.</p>'
 
 
 def outcome(run: RunRecord) -> str:
     """The banner of a fine-tuning run: how good it is so far, and where the model lies."""
     if run.state == "stopped":
-        return _stopped(run)
+        return stopped(run)
     steps, values = run.curve("validation", "dice")
-    model = ""
-    if (run.folder / "model").is_dir():
-        model = '<p>The model package: <a href="../model/">folder <code>model</code> of this run</a>.</p>'
+    model = model_link(run)
     if not len(steps):
-        return _banner("plain", "…", "No validation yet", model)
+        return light("plain", "…", "No validation yet", model)
     best = int(np.argmax(values))
     headline = f"Validation Dice {values[best]:.3f}" + ("" if run.state == "finished" else ", so far")
     body = f"<p>Mean over structures and validation cases, best at step {number(int(steps[best]))}"
@@ -89,7 +96,7 @@ def outcome(run: RunRecord) -> str:
         " The best step is chosen on these same cases, so expect a little less on new patients; "
         "judge by cases that took no part.</p>"
     )
-    return _banner("plain", "◎", headline, body + model)
+    return light("plain", "◎", headline, body + model)
 
 
 def fact_list(facts: Iterable[tuple[str, str, str]]) -> str:
@@ -100,7 +107,8 @@ def fact_list(facts: Iterable[tuple[str, str, str]]) -> str:
     return f'<dl class="facts">{cells}</dl>'
 
 
-def _common_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+def common_facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    """What is told of every run."""
     training, validation = len(tables.ids_of(run, "training")), len(tables.ids_of(run, "validation"))
     planned = run.steps_planned
     rate = tables.speed(run)
@@ -120,7 +128,7 @@ def pretrain_facts(run: RunRecord) -> list[tuple[str, str, str]]:
         worst = min(ranks, key=lambda k: ranks[k])
         note = f"of what is attainable (level {int(worst) + 1}); under {LOW_RANK:g} is collapsed"
         facts.append(("Lowest effective rank", number(ranks[worst], 2), note))
-    return facts + _common_facts(run)
+    return facts + common_facts(run)
 
 
 def _contrast_facts(run: RunRecord) -> list[tuple[str, str, str]]:
@@ -155,4 +163,4 @@ def finetune_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     facts = [("Start", start, text(Path(str(source)).name) if source else "")]
     for name, (_, values) in list(run.curves("validation", "dice_per_structure").items())[:4]:
         facts.append((f"Dice, {name}", number(values[-1]), "last validation"))
-    return facts + _common_facts(run)
+    return facts + common_facts(run)

@@ -173,6 +173,19 @@ def dice(run: RunRecord, colors: dict[str, str]) -> str | None:
     return _chart(lines, [], "Dice on validation cases", size=_WIDE, bottom=0, top=1)
 
 
+def class_scores(run: RunRecord) -> str | None:
+    """Validation AUC and balanced accuracy of classification."""
+    names = (("AUC", "auc", BLUE), ("balanced accuracy", "balanced_accuracy", ORANGE))
+    lines = [Line(text, *run.curve("validation", name), _readable(color)) for text, name, color in names]
+    return _chart(lines, [Level("guessing (AUC)", 0.5)], "on validation cases", size=_WIDE, bottom=0, top=1)
+
+
+def class_entropy(run: RunRecord) -> str | None:
+    """Validation cross-entropy of classification."""
+    line = Line("validation", *run.curve("validation", "cross_entropy"), BLUE)
+    return _chart([line], [], "cross-entropy", size=_WIDE, bottom=0)
+
+
 def train_loss(run: RunRecord) -> str | None:
     return _chart(_train_lines("training", run.curve("train", "loss"), BLUE), [], "training loss")
 

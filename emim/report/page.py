@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emim.report import banner, tables
+from emim.report import banner, class_banner, tables
+from emim.report.classification_sections import classification_sections
 from emim.report.cohort_table import cohort_table
 from emim.report.finetune_sections import finetune_sections
 from emim.report.markup import moment, section, text
@@ -35,7 +36,9 @@ def render(run: RunRecord) -> str:
     name = run.folder.resolve().name
     pretrain = run.command == "pretrain"
     kind = "Pre-training" if pretrain else "Fine-tuning"
-    parts = list(pretrain_sections(run) if pretrain else finetune_sections(run))
+    classify = not pretrain and run.task == "classification"
+    sections = classification_sections if classify else finetune_sections
+    parts = list(pretrain_sections(run) if pretrain else sections(run))
     if notes := tables.messages(run):
         parts.append(("messages", "Warnings", notes))
     parts += [
@@ -47,8 +50,10 @@ def render(run: RunRecord) -> str:
     ]
     links = "".join(f'<a href="#{i}">{text(title)}</a>' for i, title, _ in parts)
     body = "".join(section(*part) for part in parts)
-    top = banner.verdict(run) if pretrain else banner.outcome(run)
-    facts = banner.fact_list(banner.pretrain_facts(run) if pretrain else banner.finetune_facts(run))
+    outcome = class_banner.outcome if classify else banner.outcome
+    top = banner.verdict(run) if pretrain else outcome(run)
+    found = class_banner.facts if classify else banner.finetune_facts
+    facts = banner.fact_list(banner.pretrain_facts(run) if pretrain else found(run))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -65,6 +65,11 @@ class RunRecord:
         return self.command == "pretrain" and self.config.get("objective") == "contrastive"
 
     @property
+    def task(self) -> str:
+        """Of fine-tuning: ``segmentation`` or ``classification``."""
+        return "classification" if self.config.get("task") == "classification" else "segmentation"
+
+    @property
     def steps_planned(self) -> int | None:
         steps = _group(self.config, "train").get("steps")
         return int(steps) if is_number(steps) else None

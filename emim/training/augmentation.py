@@ -86,15 +86,18 @@ def for_contrast(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> A
     )
 
 
-def for_finetuning(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
+def for_finetuning(
+    spacing: Sequence[float] = (1, 1, 1), mirror: bool = True, labelled: bool = True
+) -> Augmentation:
     """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI.
 
     Args:
         spacing: mm along X, Y, Z. With thick slices only the plane of the slices is rotated, since a
             rotation out of it would shear the anatomy.
         mirror: mirror left and right.
+        labelled: samples have a ``label`` of every voxel, which moves along.
     """
-    keys = ("input", "label")
+    keys = ("input", "label") if labelled else ("input",)
     return Augmentation(
         keys,
         Compose(
@@ -120,7 +123,7 @@ def _mirror(keys: tuple[str, ...], wanted: bool) -> RandFlipd:
 
 
 def _affine(keys: tuple[str, ...], spacing: Sequence[float], prob: float) -> RandAffined:
-    """Rotation and scaling, the second of ``keys`` being a mask or labels."""
+    """Rotation and scaling; a second of ``keys`` is a mask or labels."""
     across = np.argsort(spacing[::-1])  # array axes, thinnest voxels first
     thick = spacing[::-1][across[2]] > 2 * spacing[::-1][across[1]]
     return RandAffined(
@@ -128,7 +131,7 @@ def _affine(keys: tuple[str, ...], spacing: Sequence[float], prob: float) -> Ran
         prob=prob,
         rotate_range=[0.3 if not thick or axis == across[2] else 0.0 for axis in range(3)],
         scale_range=(0.15, 0.15, 0.15),
-        mode=("bilinear", "nearest"),
+        mode=("bilinear", "nearest")[: len(keys)],
         padding_mode="zeros",
     )
 

@@ -25,7 +25,7 @@ from emim.run import RunFolder, refuse_existing
 from emim.training.split import Split
 
 if TYPE_CHECKING:
-    from emim.training.tasks import Contrast, Finetuning, Pretraining
+    from emim.training.tasks import Classification, Contrast, Finetuning, Pretraining
     from emim.volumes.cache import CachedCase
 
 # Seconds after which a trial is broken off.
@@ -126,7 +126,9 @@ def estimate_finetuning(
     events: Events | None = None,
 ) -> Estimate:
     """As :func:`estimate_pretraining`, of :func:`emim.training.finetune.finetune`."""
-    from emim.training.finetune import make_card, plan_finetuning
+    from emim.training.card import make_card
+    from emim.training.classes import classes_of
+    from emim.training.finetune import plan_finetuning
     from emim.training.preflight import open_cohort
 
     events = events or Events()
@@ -137,10 +139,11 @@ def estimate_finetuning(
     for what, hint in warnings:
         events.warning(what, config.init, hint)
 
-    def make(config: FinetuneConfig, *cases: Any) -> Finetuning:
-        from emim.training.tasks import Finetuning
+    def make(config: FinetuneConfig, *cases: Any) -> Finetuning | Classification:
+        from emim.training.tasks import finetuning_task
 
-        return Finetuning(config, make_card(config, split, "estimate"), *cases)
+        card = make_card(config, split, "estimate")
+        return finetuning_task(config, card, classes_of(found, config), *cases)
 
     return _estimate("finetune", config, used, split, make, out, overwrite, cache, events)
 
@@ -150,7 +153,7 @@ def _estimate(
     config: Any,
     cohort: Cohort,
     split: Split,
-    make: Callable[..., Pretraining | Contrast | Finetuning],
+    make: Callable[..., Pretraining | Contrast | Finetuning | Classification],
     out: str | Path | None,
     overwrite: bool,
     cache: str | Path | None,
@@ -267,7 +270,10 @@ class _Trial:
 
 
 def _try_training(
-    run: RunFolder, task: Pretraining | Contrast | Finetuning, training: Sequence[CachedCase], events: Events
+    run: RunFolder,
+    task: Pretraining | Contrast | Finetuning | Classification,
+    training: Sequence[CachedCase],
+    events: Events,
 ) -> _Trial:
     import torch
 
@@ -280,7 +286,10 @@ def _try_training(
     lines = _try_lines(task.config, training) if run.command == "pretrain" else 0.0
     optimisation = task.optimisation()
     optimisation.model.train()
-    per_step = _try_steps(optimisation, task.data, events)
+    if task.trains:
+        per_step = _try_steps(optimisation, task.data, events)
+    else:  # the one step is to compute the features of all training cases, at least a crop each
+        per_step = _timed(task.prepare, len(training), STEPS_BUDGET)
 
     intervals = math.ceil(config.steps / validation_interval(config))
     # Fine-tuning has nothing to validate before the first step.

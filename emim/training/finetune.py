@@ -1,4 +1,4 @@
-"""Fine-tuning a segmentation network, from pre-trained weights or from scratch, to a model package."""
+"""Fine-tuning a network to segment or to classify, from pre-trained weights or from scratch, to a package."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from emim.cohort.case import Cohort
-from emim.cohort.patterns import card_patterns
 from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
@@ -21,9 +19,20 @@ from emim.events import Events
 from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.package.model import ModelCard
 from emim.report.page import update_report
-from emim.run import RunFolder, environment, write_json
+from emim.run import RunFolder, write_json
+from emim.training.card import make_card
+from emim.training.classes import (
+    check_classification,
+    classes_of,
+    completed,
+    nested_order,
+    reached_scores,
+    record_classes,
+    recorded_classes,
+    usable,
+)
 from emim.training.preflight import check_reference, check_training, open_cohort, refuse_inside
-from emim.training.source import read_source
+from emim.training.source import Source, read_source
 from emim.training.split import Split, exclude_subjects, split_by_subject
 from emim.training.start import (
     check_ranks,
@@ -37,8 +46,10 @@ from emim.training.structures import structures_of_values
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from emim.networks.segmenter import Segmenter
+    from emim.training.classification import Classification
+    from emim.training.tasks import Finetuning
 
 
 def with_plan(config: FinetuneConfig, plan: str | Path) -> FinetuneConfig:
@@ -64,7 +75,7 @@ def finetune(
     cache: str | Path | None = None,
     events: Events | None = None,
 ) -> Path:
-    """Train a segmentation network on the labelled cases of a cohort; see also pre-training.
+    """Train a network to segment, on the labelled cases of a cohort, or to classify (``config.task``).
 
     Args:
         cohort: folder, datalist, or a scan; None with ``resume``: the cohort of the run.
@@ -99,6 +110,7 @@ def finetune(
                 used, split = resume_cohort(run, found, config.train.device)
             else:
                 on_first_rank(lambda: record_cohort(run, found, split))
+                on_first_rank(lambda: record_classes(run, found))
                 for what, hint in warnings:
                     events.warning(what, config.init, hint)
             return _train(run, used, split, cache)
@@ -110,7 +122,7 @@ def plan_finetuning(
     """What is to be done with a cohort.
 
     Returns:
-        ``config`` with structures, modalities and patterns of the cohort; the cases to use; their
+        ``config`` with structures or classes, modalities and patterns of the cohort; the cases to use; their
         split; and warnings (what, hint).
 
     Raises:
@@ -119,19 +131,21 @@ def plan_finetuning(
     _check(config)
     used, split = check_cohort(found, config)
     card = dataclasses.replace(config.card, patterns={**found.patterns, **config.card.patterns})
-    config = dataclasses.replace(_complete(config, found), modalities=used.modalities, card=card)
+    complete = _complete if config.task == "segmentation" else completed
+    config = dataclasses.replace(complete(config, found), modalities=used.modalities, card=card)
     config, warnings = _check_source(config, split) if config.init is not None else (config, [])
     return config, used, split, warnings
 
 
 def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
-    """The labelled cases to use, with the chosen modalities, and their split.
+    """The cases to use, those with labels or with a class, with the chosen modalities, and their split.
 
     Raises:
         EmimError: when they cannot be trained on.
     """
     cohort, excluded = exclude_subjects(found.cohort, config.train.exclude)
-    labelled = Cohort(cohort.modalities, cohort.labelled())
+    classes = classes_of(found, config)
+    labelled = Cohort(cohort.modalities, cohort.labelled()) if classes is None else usable(cohort, classes)
     if not labelled.cases:
         raise EmimError(
             "No case of the cohort has labels.",
@@ -145,7 +159,7 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
         )
     labelled = labelled.with_modalities(tuple(known))
     check_reference(labelled, config.preprocess)
-    split = split_by_subject(labelled, dataclasses.replace(config.train, exclude=()))
+    split = split_by_subject(labelled, dataclasses.replace(config.train, exclude=()), classes)
     training = split.training
     if config.labelled is not None:
         if not 1 <= config.labelled <= len(training):
@@ -153,11 +167,14 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
                 f"Setting labelled cannot be {config.labelled}.",
                 hint=f"{len(training)} labelled cases are there for training.",
             )
-        # A longer list contains the shorter ones of the same seed, so label fractions are nested.
-        order = np.random.default_rng([config.train.seed, 2]).permutation(len(training))
-        training = tuple(sorted(training[i] for i in order[: config.labelled]))
+        training = tuple(sorted(nested_order(training, config.train.seed, classes)[: config.labelled]))
     if not split.validation and config.train.validation is None and len(training) > 2:
         raise EmimError("There is no validation case.", hint="Name one with train.validation.")
+    if classes is not None and (absent := set(classes.values()) - {classes[i] for i in training}):
+        raise EmimError(
+            f"No training case has the class {', '.join(map(repr, sorted(absent)))}.",
+            hint="Give more cases of it, or leave the class out of the file.",
+        )
     return labelled.select([*training, *split.validation]), Split(training, split.validation, excluded)
 
 
@@ -221,6 +238,7 @@ def _check_source(
 
 def _check(config: FinetuneConfig) -> None:
     check_training(config)
+    check_classification(config)
     for name in ("foreground_share", "modality_dropout", "transferred_rate"):
         if not 0 <= getattr(config, name) <= 1:
             raise EmimError(f"Setting {name} cannot be {getattr(config, name)!r}.", hint="It is a share.")
@@ -229,6 +247,9 @@ def _check(config: FinetuneConfig) -> None:
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
     events = run.events
     started = time.time()
+    labels = on_first_rank(lambda: recorded_classes(run)) if run.config.task == "classification" else None
+    if labels is not None:
+        cohort = usable(cohort, labels)
     training, validation = prepare_cases(run, cohort, split, cache)
     config = run.config
 
@@ -236,14 +257,16 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     from emim.machine.device import choose_device
     from emim.machine.heap import keep_large_blocks
     from emim.training.loop import train
-    from emim.training.tasks import Finetuning
+    from emim.training.tasks import finetuning_task
 
     keep_large_blocks()
     device = choose_device(config.train.device)
     card = make_card(config, split, run.path.name)
-    task = Finetuning(config, card, training, validation, device)
+    task = finetuning_task(config, card, labels, training, validation, device)
     # The others get the weights when the first step is prepared.
     rates = on_first_rank(lambda: _transfer(run, task.network, task.data.whole(0))) if config.init else {}
+    if labels is not None and not (run.checkpoints / "last.pt").exists():
+        on_first_rank(lambda: _prepare(run, task))
     events.status(
         f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³"
@@ -256,10 +279,14 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         values = task.measure(run.cancel_requested)
         events.metric(step, "validation", **values)
         task.write_preview(run, step)
-        return values["dice"] if math.isfinite(values["dice"]) else None
+        score = task.score(values)
+        return score if math.isfinite(score) else None
 
     try:
-        train(run, task.optimisation(rates), task.data, validate)
+        if task.trains:
+            train(run, task.optimisation(rates), task.data, validate)
+        else:
+            on_first_rank(lambda: _without_training(run, task, validate))
     except Cancelled as stop:
         events.status(f"{stop} Writing the report.")
         on_first_rank(lambda: update_report(run))
@@ -274,28 +301,55 @@ def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
 
     events = run.events
     best = run.load_checkpoint("best.pt") or run.load_checkpoint("last.pt")
-    card = dataclasses.replace(
-        card, training={**card.training, "step": best["step"], "validation_dice": best.get("score")}
-    )
+    score = best.get("score")
+    reached = {"validation_dice": score}
+    said = f", validation Dice {score:.3f}" if score is not None else ""
+    if card.task == "classification":
+        reached, said = reached_scores(run, best["step"])
+    card = dataclasses.replace(card, training={**card.training, "step": best["step"], **reached})
     write_package(run.model, card, best["model"], overwrite=run.model.exists())
     report_page = update_report(run)
-    score = best.get("score")
-    events.status(
-        f"Model of step {best['step']}"
-        + (f", validation Dice {score:.3f}" if score is not None else "")
-        + f": {run.model}"
-    )
+    events.status(f"Model of step {best['step']}{said}: {run.model}")
     events.result(
         run=run.path,
         model=run.model,
         step=best["step"],
-        validation_dice=score,
+        **reached,
         report=report_page,
         seconds=round(time.time() - started, 1),
     )
 
 
-def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+def _prepare(run: RunFolder, task: Classification) -> None:
+    # What a model of the same classes has learned about its features stays.
+    learned = json.loads(file.read_text("utf-8")) if (file := run.path / "transfer.json").exists() else {}
+    if "output.head.weight" in learned.get("loaded", ()):
+        return
+    run.events.status("Computing the features of training cases.")
+    try:
+        task.prepare(run.cancel_requested)
+    except Cancelled:
+        raise Cancelled("Stopped before the first step.") from None
+
+
+def _same_outputs(source: Source, config: FinetuneConfig) -> bool:
+    """Whether the output layer of the source means the same; a probe learns its own."""
+    if config.task == "classification":
+        return config.classification.mode == "full" and source.classes == config.classification.classes
+    return source.structures == config.structures
+
+
+def _without_training(
+    run: RunFolder, task: Finetuning | Classification, validate: Callable[[int], float | None]
+) -> None:
+    """One step, the features that were computed already."""
+    score = validate(1)
+    state = {"step": 1, "score": score, "model": task.network.state_dict()}
+    run.save_checkpoint("best.pt", state)
+    run.events.progress(1, 1)
+
+
+def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, float]:
     """Load the initial weights, report what became of them, return the learning rates they need.
 
     Weights of a pre-training are brought to the scale of fresh ones, measured on ``batch``.
@@ -314,9 +368,10 @@ def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]
             source.modalities,
             modalities,
             source.name,
-            same_structures=source.structures == run.config.structures,
+            same_structures=_same_outputs(source, run.config),
         )
-        if not source.structures and run.config.network.backbone == "resunet":
+        segments = run.config.task == "segmentation"
+        if segments and not source.structures and run.config.network.backbone == "resunet":
             decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
             factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
             levels = ", ".join(f"{f:.3g}" for f in factors)
@@ -329,30 +384,3 @@ def _transfer(run: RunFolder, network: Segmenter, batch: dict[str, torch.Tensor]
     report = json.loads(file.read_text(encoding="utf-8"))
     names = [*report["loaded"], *(name for name, _ in report["adapted"])]
     return dict.fromkeys(names, run.config.transferred_rate)
-
-
-def make_card(config: FinetuneConfig, split: Split, name: str) -> ModelCard:
-    """What the model is to be; called ``name`` where the settings do not name it."""
-    told = {f: v for f in ("description", "intended_use", "licence") if (v := getattr(config.card, f))}
-    names = ", ".join(s.name for s in config.structures)
-    dropped = config.modality_dropout > 0 and len(config.modalities) > 1
-    return ModelCard(
-        name=config.card.name or name,
-        modalities=config.modalities,
-        structures=config.structures,
-        overlapping=config.overlapping,
-        preprocess=config.preprocess,
-        network=config.network,
-        crop=config.train.crop,
-        optional=config.modalities if dropped else (),
-        patterns={m: card_patterns(m, config.card.patterns.get(m, ())) for m in config.modalities},
-        training={
-            "initialisation": Path(config.init).name if config.init else "from scratch",
-            "training_cases": len(split.training),
-            "validation_cases": len(split.validation),
-            "steps": config.train.steps,
-            "seed": config.train.seed,
-            "versions": {k: environment()[k] for k in ("emim", "torch", "monai")},
-        },
-        **{"description": f"Segments {names} on {', '.join(config.modalities)}.", **told},
-    )

@@ -195,7 +195,7 @@ class FinetuneBatches(Batches):
         return {
             "input": torch.from_numpy(read.image),
             "label": torch.from_numpy(label),
-            "present": torch.from_numpy(self._keep(np.asarray(case.present), rng)),
+            "present": torch.from_numpy(keep_some(np.asarray(case.present), self.modality_dropout, rng)),
         }
 
     def _start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
@@ -206,14 +206,16 @@ class FinetuneBatches(Batches):
             return start_around(rng, voxels[rng.integers(len(voxels))], case.shape, self.train.crop)
         return random_start(rng, case.shape, self.train.crop)
 
-    def _keep(self, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.modality_dropout:
-            return present.copy()
-        there = np.flatnonzero(present)
-        kept = rng.choice(there, rng.integers(1, len(there) + 1), replace=False)
-        result = np.zeros_like(present)
-        result[kept] = True
-        return result
+
+def keep_some(present: np.ndarray, dropout: float, rng: np.random.Generator) -> np.ndarray:
+    """With chance ``dropout`` a random non-empty subset of the modalities ``present`` (M,), else all."""
+    if rng.random() >= dropout:
+        return present.copy()
+    there = np.flatnonzero(present)
+    kept = rng.choice(there, rng.integers(1, len(there) + 1), replace=False)
+    result = np.zeros_like(present)
+    result[kept] = True
+    return result
 
 
 def collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

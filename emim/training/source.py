@@ -24,7 +24,7 @@ class Source:
     Attributes:
         name: for the report.
         modalities, preprocess, network, crop: the plan.
-        structures: what a segmentation model segments; empty for pre-training.
+        structures, classes: what a model segments or tells apart; empty for pre-training.
         seen: ids of the cases the weights were trained on, where the run tells.
         warning: what a user should know before relying on the weights.
         load_state: reads the weights.
@@ -37,6 +37,7 @@ class Source:
     crop: int
     load_state: Callable[[], dict[str, torch.Tensor]]
     structures: tuple[Structure, ...] = ()
+    classes: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     warning: str | None = None
 
@@ -63,6 +64,7 @@ def read_source(path: str | Path) -> Source:
         card.crop,
         package.load_state,
         structures=card.structures,
+        classes=card.classes,
         seen=_trained_on(path),
     )
 

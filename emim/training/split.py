@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ def exclude_subjects(cohort: Cohort, ids: Sequence[str]) -> tuple[Cohort, tuple[
     return cohort.without(excluded), excluded
 
 
-def split_by_subject(cohort: Cohort, config: TrainConfig) -> Split:
+def split_by_subject(cohort: Cohort, config: TrainConfig, classes: Mapping[str, str] | None = None) -> Split:
     """Split ``cohort`` as ``config`` says; no subject is on both sides.
 
     ``config.exclude`` keeps cases out, with all other cases of their subjects. Validation cases are
-    those named, or ``validation_share`` of the subjects (at least one, when there are three).
+    those named, or ``validation_share`` of the subjects (at least one, when there are three). With
+    ``classes`` (case id to class) that share of the subjects of each class is taken, at least one where
+    a class has two; a subject counts to the class of most of its cases.
 
     Raises:
         EmimError: for an unknown id, a subject in two roles, or nothing left to train on.
@@ -57,7 +60,7 @@ def split_by_subject(cohort: Cohort, config: TrainConfig) -> Split:
     if config.validation is not None:
         validation = left.select(config.validation).cases
     else:
-        chosen = _choose_subjects(left.cases, config)
+        chosen = _choose_subjects(left.cases, config, classes)
         validation = tuple(c for c in left.cases if c.subject in chosen)
     subjects = {c.subject for c in validation}
     training = [c for c in left.cases if c.subject not in subjects]
@@ -103,10 +106,27 @@ def read_split(file: str | Path) -> dict[str, tuple[str, ...]]:
         ) from None
 
 
-def _choose_subjects(cases: Sequence[Case], config: TrainConfig) -> set[str]:
+def _choose_subjects(
+    cases: Sequence[Case], config: TrainConfig, classes: Mapping[str, str] | None
+) -> set[str]:
     subjects = sorted({c.subject for c in cases})
     if len(subjects) < 3 or config.validation_share <= 0:
         return set()
-    count = min(len(subjects) - 1, max(1, round(config.validation_share * len(subjects))))
     rng = np.random.default_rng([config.seed, 1])
-    return {subjects[i] for i in rng.choice(len(subjects), count, replace=False)}
+    if classes is None:
+        count = min(len(subjects) - 1, max(1, round(config.validation_share * len(subjects))))
+        return {subjects[i] for i in rng.choice(len(subjects), count, replace=False)}
+    chosen: set[str] = set()
+    for members in _subjects_by_class(cases, classes).values():
+        count = min(len(members) - 1, max(1, round(config.validation_share * len(members))))
+        chosen |= {members[i] for i in rng.choice(len(members), count, replace=False)}
+    return chosen
+
+
+def _subjects_by_class(cases: Sequence[Case], classes: Mapping[str, str]) -> dict[str, list[str]]:
+    """The subjects of each class, sorted."""
+    counts: dict[str, Counter[str]] = {}
+    for case in sorted(cases, key=lambda c: c.id):
+        counts.setdefault(case.subject, Counter())[classes[case.id]] += 1
+    of = {subject: min(n, key=lambda c: (-n[c], c)) for subject, n in counts.items()}
+    return {c: sorted(s for s in of if of[s] == c) for c in sorted(set(of.values()))}

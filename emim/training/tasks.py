@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,6 +16,7 @@ from emim.networks.build import build_segmenter
 from emim.package.model import ModelCard
 from emim.run import RunFolder
 from emim.training.augmentation import for_contrast, for_finetuning, for_pretraining
+from emim.training.classification import Classification
 from emim.training.contrast_model import ContrastModel
 from emim.training.contrast_watch import ContrastWatch
 from emim.training.finetune_watch import FinetuneWatch
@@ -28,6 +29,18 @@ from emim.training.segmentation_loss import SegmentationLoss
 from emim.volumes.cache import CachedCase
 
 
+def finetuning_task(
+    config: FinetuneConfig, card: ModelCard, labels: Mapping[str, str] | None, *cases: Any
+) -> Finetuning | Classification:
+    """The task of ``config``; ``labels``, case id to class, are those of classification.
+
+    The rest is what the tasks take: training and validation cases, and the device.
+    """
+    if config.task == "classification":
+        return Classification(config, card, labels, *cases)
+    return Finetuning(config, card, *cases)
+
+
 class Pretraining:
     """Masked reconstruction.
 
@@ -35,6 +48,8 @@ class Pretraining:
         config: settings, with modalities and spacing.
         training, validation: cases; no validation case is allowed.
     """
+
+    trains: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -73,6 +88,8 @@ class Pretraining:
 
 class Contrast:
     """The contrastive baseline; the arguments are those of :class:`Pretraining`."""
+
+    trains: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -118,6 +135,8 @@ class Finetuning:
         card: what the network is to be.
     """
 
+    trains: ClassVar[bool] = True
+
     def __init__(
         self,
         config: FinetuneConfig,
@@ -158,6 +177,10 @@ class Finetuning:
         """The values of a validation; see :meth:`FinetuneWatch.measure`."""
         values, self._shown = self.watch.measure(self.network, should_stop)
         return values
+
+    def score(self, values: dict[str, Any]) -> float:
+        """Of a validation: the higher, the better."""
+        return values["dice"]
 
     def write_preview(self, run: RunFolder, step: int) -> None:
         """What :meth:`measure` segmented last in the first case; nothing where it has not come that far."""

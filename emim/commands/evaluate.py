@@ -1,0 +1,100 @@
+"""``emim evaluate``: predictions, or a model, against what is true."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases
+from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
+from emim.errors import EmimError
+from emim.events import Events
+
+
+def add_evaluate(commands: Any) -> None:
+    p = add_command(
+        commands, "evaluate", _evaluate, "score segmentations, classes, or a model, by what is true"
+    )
+    add_cohort(p)
+    p.add_argument(
+        "--predictions",
+        metavar="PATH",
+        help="folder of label maps named by case id; with --classes: the table of emim classify",
+    )
+    p.add_argument(
+        "--classes", metavar="FILE", help="compare classes with these: see emim finetune --classes"
+    )
+    p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
+    add_subsets(p)
+    p.add_argument(
+        "--structure",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="label values of each structure in the references, where they differ from the model's",
+    )
+    p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
+    p.add_argument("--cases", metavar="A,B", help="only these cases")
+    p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+
+
+def _evaluate(options: argparse.Namespace, events: Events) -> int:
+    from emim.evaluation.segmentation import evaluate
+    from emim.package.bundle import read_card
+    from emim.training.structures import parse_structures, structures_of_values
+
+    check_what_is_evaluated(options)
+    if options.classes:
+        return _evaluate_classes(options, events)
+    if options.model:
+        read_card(options.model).require("segmentation", options.model)
+    found = select_cases(open_cohort(options, events), options)
+    if options.structure and options.model:
+        structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
+    elif options.structure:
+        structures, _ = parse_structures(options.structure)
+    elif options.model:
+        structures = read_card(options.model).structures
+    else:
+        structures, _ = structures_of_values(found.label_values)
+    if options.subsets:
+        return run_subsets(options, found, structures, events)
+    result = evaluate(
+        found, options.predictions, structures, options.output, events, overwrite=options.overwrite
+    )
+    say(events, result.table())
+    events.result(**result.to_dict())
+    return 1 if result.failed else 0
+
+
+def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
+    from emim.cohort.classes import read_classes
+    from emim.evaluation.classification import evaluate_classes, scores_table
+
+    if options.structure or options.model or options.subsets:
+        raise EmimError("Classes have no structures.", hint="Leave --structure, --model and --subsets out.")
+    cohort = open_cohort(options, events)
+    found = select_cases(cohort, options)
+    left_out = {name for row in cohort.rows if not row.usable for name in (row.id, row.subject)}
+    truth = read_classes(options.classes, cohort.cohort, left_out)
+    predictions, output = options.predictions, options.output
+    result, data = evaluate_classes(predictions, truth, found.cohort, output, options.overwrite)
+    say(events, scores_table(data))
+    events.result(**data)
+    return 1 if result.failed else 0
+
+
+def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
+    """The structures of a model with the label values that the references use for them."""
+    import dataclasses
+
+    values = {s.name: s.values for s in given}
+    names = [s.name for s in structures]
+    if set(values) != set(names):
+        raise EmimError(
+            f"--structure names {', '.join(values)}; the model has {', '.join(names)}.",
+            hint="With --model, give the reference's label values of every structure of the model.",
+        )
+    return tuple(dataclasses.replace(s, values=values[s.name]) for s in structures)
