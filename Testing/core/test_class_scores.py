@@ -77,8 +77,18 @@ def test_bootstrap_resamples_subjects():
     # The same cases four times over, as of the same subjects, tell no more.
     again = bootstrap(np.tile(p, (4, 1)), np.tile(target, 4), [f"s{i % 40}" for i in range(160)], 300)
     assert again["accuracy"][1] - again["accuracy"][0] == pytest.approx(high - low, abs=0.05)
-    assert bootstrap(p[:2], target[:2], ["a", "a"], 20)["auc"] is not None
-    assert bootstrap(p[:3], np.array([0, 1, 2]) % 2, ["a", "b", "c"], 20)["accuracy"] is not None
+
+
+def test_few_subjects_have_no_interval():
+    """Of four cases told apart without fault every sample is faultless, which is no certainty."""
+    p, target = rows(0.9, 0.8, 0.2, 0.1), np.array([0, 0, 1, 1])
+    assert bootstrap(p, target, list("abcd"), 50) == dict.fromkeys(("accuracy", "balanced_accuracy", "auc"))
+    p, target = np.tile(p, (3, 1)), np.tile(target, 3)
+    assert bootstrap(p, target, list("abcd") * 3, 50)["auc"] is None, "of few subjects"
+    many = bootstrap(p, target, list("abcdefghijkl"), 50)
+    assert many["auc"] == (1.0, 1.0) and many["accuracy"] == (1.0, 1.0)
+    one = bootstrap(rows(*[0.9] * 6), np.zeros(6, int), list("abcdef"), 50)
+    assert one["accuracy"] is not None and one["auc"] is None
 
 
 def values(area, interval, recalls=(0.9, 0.8)):

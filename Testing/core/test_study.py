@@ -11,7 +11,7 @@ from emim.cli import main
 from emim.cohort.scan import scan
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
-from emim.study.compare import bootstrap_interval, difference, in_words
+from emim.study.compare import difference, in_words, mean_interval
 from emim.study.engine import run_jobs
 from emim.study.jobs import Job, make_jobs
 from emim.study.plan import make_plan
@@ -230,7 +230,7 @@ def test_faster_and_better_is_said_with_its_uncertainty(plan):
     factor = float(speed.split("reached ")[1].split(" times")[0])
     assert 1.2 < factor < 4 and "faster in 3 of 3 seeds" in speed
     assert "higher in all 3 seeds, as by chance alone in 1 of 4" in gain
-    assert "Resampling the 6 test cases" in gain
+    assert "Over the 6 test subjects: 95 % interval" in gain
     assert (made.out / "convergence-labelled2.png").stat().st_size > 10_000
     # One second a step, although the runs paused for 50 seconds.
     tuned = [o["finetuning"] for o in data["outcomes"]]
@@ -277,15 +277,16 @@ def test_every_study_reports_before_anything_is_run_and_after_all(plan, tmp_path
 
 def test_words_claim_no_more_than_the_numbers():
     same = difference({0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.4, 1: 0.5, 2: 0.65, 3: 1.0})
-    assert same.mean == pytest.approx(0.25 / 3) and same.interval is None and same.sign == 1
+    assert same.mean == pytest.approx(0.25 / 3) and same.sign == 1
     assert "higher in all 3 seeds, as by chance alone in 1 of 4" in in_words(same, 3)
     mixed = difference({0: 0.5, 1: 0.3}, {0: 0.4, 1: 0.5})
     assert "no difference is shown" in in_words(mixed, 2)
     assert "shows nothing by itself" in in_words(difference({0: 1.0}, {0: 0.0}), 3)
     assert difference({0: 1.0}, {1: 1.0}) is None
-    assert bootstrap_interval([1.0] * 4) is None
-    low, high = bootstrap_interval(list(range(11)))
-    assert 2.5 < low < 4 and 6 < high < 7.5
+    assert mean_interval([0.1, 0.2]) is None
+    assert mean_interval([0.0, 0.1, 0.2]) == pytest.approx((0.1 - 0.2484, 0.1 + 0.2484), abs=1e-4)
+    three = in_words(difference({0: 0.1, 1: 0.2, 2: 0.4}, dict.fromkeys(range(3), 0.0)), 3)
+    assert "higher in all 3 seeds" in three and "which includes 0" in three
 
 
 # ---- for real ------------------------------------------------------------------------------------

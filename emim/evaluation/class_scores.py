@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 BINS = 10  # of confidence, of equal width
 DRAWS, LEVEL = 1000, 0.95
 INTERVALS = ("accuracy", "balanced_accuracy", "auc")
+LEAST = 5  # subjects, for scores of classes of each class: fewer resampled look certain when they agree
 
 
 def class_scores(probabilities: np.ndarray, target: np.ndarray) -> dict[str, Any]:
@@ -90,12 +91,16 @@ def bootstrap(
     """95 % intervals of :data:`INTERVALS`: percentiles over resampled subjects.
 
     Subjects are drawn with replacement, with all their cases, because cases of one subject are not
-    independent. Draws that lack a class are left out; None where fewer than half are left.
+    independent. Draws that lack a class are left out. None where there are fewer than :data:`LEAST` subjects,
+    for balanced accuracy and AUC of each class that occurs.
     """
     names, index = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     members = [np.flatnonzero(index == i) for i in range(len(names))]
     rng = np.random.default_rng(seed)
-    there = len(np.unique(target))
+    there = np.unique(target)
+    enough = {"accuracy": len(names) >= LEAST}
+    fewest = min(len(np.unique(index[target == k])) for k in there)
+    enough["balanced_accuracy"] = enough["auc"] = len(there) > 1 and fewest >= LEAST
     found: dict[str, list[float]] = {name: [] for name in INTERVALS}
     classes = probabilities.shape[1]
     for _ in range(draws):
@@ -103,16 +108,14 @@ def bootstrap(
         p, t = probabilities[chosen], target[chosen]
         predicted = p.argmax(1)
         found["accuracy"].append(float((predicted == t).mean()))
-        if len(np.unique(t)) == there:
+        if enough["auc"] and len(np.unique(t)) == len(there):
             found["balanced_accuracy"].append(_mean(_recalls(predicted, t, classes)))
             found["auc"].append(_mean([auc(p[:, k], t == k) for k in range(classes)]))
-    tail = 50 * (1 - LEVEL)
-    result: dict[str, tuple[float, float] | None] = {}
-    for name, values in found.items():
-        known = [v for v in values if np.isfinite(v)]
-        ends = np.percentile(known, [tail, 100 - tail]) if len(known) >= max(1, draws / 2) else None
-        result[name] = None if ends is None else (float(ends[0]), float(ends[1]))
-    return result
+    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    return {
+        name: tuple(np.percentile(values, ends).tolist()) if enough[name] and values else None
+        for name, values in found.items()
+    }
 
 
 def _recalls(predicted: np.ndarray, target: np.ndarray, classes: int) -> list[float]:

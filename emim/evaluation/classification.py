@@ -13,7 +13,7 @@ import numpy as np
 
 from emim.cohort.case import Cohort
 from emim.errors import EmimError
-from emim.evaluation.class_scores import DRAWS, bootstrap, calibration, class_scores
+from emim.evaluation.class_scores import DRAWS, LEAST, bootstrap, calibration, class_scores
 from emim.inference.classify import PROBABILITY
 from emim.inference.outputs import check_writable, write_atomically
 
@@ -23,7 +23,8 @@ DEFINITIONS = {
     "auc": "mean over the classes of the area under the ROC curve, each against the others; ties count half",
     "cross_entropy": "mean -log p of the true class, every class counting the same",
     "ece": "expected calibration error: mean gap of confidence and accuracy over 10 bins of confidence",
-    "intervals": f"95 %, percentiles of {DRAWS} bootstrap samples of subjects",
+    "intervals": f"95 %, percentiles of {DRAWS} bootstrap samples of subjects; none for fewer than "
+    f"{LEAST} of them (AUC, balanced accuracy: of a class)",
     "failed": "a case without a prediction counts as surely something else than it is",
 }
 

@@ -27,7 +27,7 @@ ARMS = (
     _mask("modal", "whole modalities hidden"),
     _mask("patch", "positions drawn for each modality"),
     _mask("hybrid", "E-MIM's masks (modal, position, patch), no regulariser"),
-    _mask("m3ae", "masks as in M3AE"),
+    _mask("m3ae", "masks as in M3AE, which hides 0.875, at the ratio of the other arms"),
     _mask("dirichlet", "masks as in BM-MAE"),
     Arm("barlow", "E-MIM: hybrid masks, Barlow twins at all levels but the finest", EMIM, control="hybrid"),
     Arm(

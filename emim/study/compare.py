@@ -7,9 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-LEAST_FOR_INTERVAL = 5  # values; the percentiles of fewer say nothing
+LEAST_FOR_INTERVAL = 3  # values
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Difference:
 
     Attributes:
         values: seed (or case) to difference.
-        interval: 95 % bootstrap interval of the mean, or None for fewer than five pairs.
+        interval: 95 % interval of the mean, or None for fewer than three pairs.
     """
 
     values: dict[object, float]
@@ -44,17 +42,27 @@ def difference(values: Mapping, control: Mapping) -> Difference | None:
     pairs = {k: values[k] - control[k] for k in values if k in control}
     if not pairs:
         return None
-    return Difference(pairs, bootstrap_interval(list(pairs.values())))
+    return Difference(pairs, mean_interval(list(pairs.values())))
 
 
-def bootstrap_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float] | None:
-    """Percentile interval (95 %) of the mean under resampling (Efron 1979); None for fewer than five."""
-    if len(values) < LEAST_FOR_INTERVAL:
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean by Student's t, which allows for few values; None for fewer than three.
+
+    The percentiles of a bootstrap would be too narrow for so few.
+    """
+    n = len(values)
+    if n < LEAST_FOR_INTERVAL:
         return None
-    array = np.asarray(values, float)
-    index = np.random.default_rng(0).integers(len(array), size=(draws, len(array)))
-    low, high = np.percentile(array[index].mean(1), (2.5, 97.5))
-    return float(low), float(high)
+    from scipy.special import stdtrit
+
+    mean = statistics.fmean(values)
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def interval_in_words(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"95 % interval {low:+.3f} to {high:+.3f}" + (", which includes 0" if low <= 0 <= high else "")
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
@@ -87,5 +95,5 @@ def in_words(found: Difference, planned: int, higher: str = "higher", lower: str
     word = higher if found.sign > 0 else lower
     text += f": {word} in all {count} seeds, as by chance alone in 1 of {chance}"
     if found.interval is not None:
-        text += "; 95 % interval {:+.3f} to {:+.3f}".format(*found.interval)
+        text += f"; {interval_in_words(found.interval)}"
     return text + "."

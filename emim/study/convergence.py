@@ -84,6 +84,7 @@ def _pairs(results: Results, arm: Arm, labelled: int) -> list[tuple[Outcome, tup
         and o.seed in control
         and control[o.seed].finished
         and (best := control[o.seed].finetuning.best())
+        and best[1] > 0  # what never learnt anything is no mark to reach
     ]
 
 

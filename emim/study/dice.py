@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emim.study.arm import Arm
-from emim.study.compare import difference, in_words, spread
+from emim.study.compare import difference, in_words, interval_in_words, spread
 from emim.study.report import Table
 from emim.study.results import Outcome, Results
 
@@ -72,12 +72,9 @@ def compare_dice(results: Results, arm: Arm, control: str, labelled: int) -> lis
     if found is None:
         return []
     told = in_words(found, len(results.plan.seeds))
-    cases = difference(_cases(of[0], found.values), _cases(of[1], found.values))
-    if what == "test" and cases is not None and cases.interval is not None:
-        low, high = cases.interval
-        includes = ", which includes 0" if low <= 0 <= high else ""
-        interval = f"95 % interval {low:+.3f} to {high:+.3f}{includes}"
-        told += f" Resampling the {len(cases.values)} test cases: {interval}."
+    subjects = difference(*(_subjects(results, each, found.values) for each in of))
+    if what == "test" and subjects is not None and subjects.interval is not None:
+        told += f" Over the {len(subjects.values)} test subjects: {interval_in_words(subjects.interval)}."
     return [f"{labelled} labelled, {arm.name} minus {control}, {what} Dice: {told}"]
 
 
@@ -110,3 +107,12 @@ def _cases(outcomes: Sequence[Outcome], seeds: Sequence | None = None) -> dict[s
     tested = [o.case_dice() for o in outcomes if o.test and (seeds is None or o.seed in seeds)]
     cases = {c for by_case in tested for c in by_case}
     return {c: statistics.fmean(by_case[c] for by_case in tested if c in by_case) for c in sorted(cases)}
+
+
+def _subjects(results: Results, outcomes: Sequence[Outcome], seeds: Sequence) -> dict[str, float]:
+    """Test subject to the mean Dice of its cases, which do not count as independent."""
+    of = {c.id: c.subject for c in results.plan.found.cohort.cases}
+    found: dict[str, list[float]] = {}
+    for case, dice in _cases(outcomes, seeds).items():
+        found.setdefault(of.get(case, case), []).append(dice)
+    return {subject: statistics.fmean(each) for subject, each in found.items()}

@@ -16,6 +16,8 @@ from emim.study.results import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NOT_CORRECTED = "*Intervals and agreement of seeds are not corrected for the number of comparisons.*"
+
 
 @dataclass
 class Table:
@@ -86,6 +88,7 @@ def _markdown(results: Results, report: Report, state: Table) -> str:
     if unfinished:
         lines += [f"**{unfinished} of {len(results.outcomes)} results are not there (yet); see below.**", ""]
     lines += ["## Verdict", "", *(f"- {v}" for v in report.verdict or ["Nothing is finished yet."]), ""]
+    lines += [NOT_CORRECTED, ""]
     lines += ["## Tables", "", *(t.markdown() for t in report.tables)]
     for name, (_, caption) in report.figures.items():
         lines += [f"![{caption}]({name}.png)", "", f"*{caption}*", ""]
