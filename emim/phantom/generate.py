@@ -16,9 +16,9 @@ import SimpleITK as sitk
 import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
+from emim.machine.itk_threads import prepare_itk
 from emim.phantom.anatomy import build_head, draw_anatomy
 from emim.phantom.signal import MODALITIES, draw_protocol
-from emim.volumes.itk_threads import prepare_itk
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind

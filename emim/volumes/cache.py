@@ -38,11 +38,11 @@ from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.itk_threads import prepare_itk
 from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
 from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
-from emim.volumes.itk_threads import prepare_itk
 from emim.volumes.preprocess import memory_needed, prepare_case, reference_path, working_grid
 
 __all__ = [
