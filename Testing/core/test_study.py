@@ -156,7 +156,7 @@ def test_a_failed_arm_stays_in_the_table_with_its_reason(plan):
     text = write_report(Results(made)).read_text()
     row = next(line for line in text.splitlines() if line.startswith("| 2 | emim |"))
     assert "Out of memory." in row
-    assert "1 of 2 seeds so far" in text and "1 of 6 results" in text
+    assert "1 of 2 seeds so far" in text and "1 of 8 results" in text
     (made.tests / "scratch-seed0-labelled2" / "scores.json").unlink()
     run_jobs(jobs, 1, fake(made, ["scratch-seed0-labelled2-test", "emim-seed1"]), Events())
     row = next(x for x in write_report(Results(made)).read_text().splitlines() if "| scratch |" in x)
