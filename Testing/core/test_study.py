@@ -125,6 +125,15 @@ def test_a_study_is_continued_only_as_it_was_begun(plan):
         plan("labels", labelled=(2,))
 
 
+def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_run(plan, tmp_path):
+    for structures, said in ((("WT",), "not a structure"), (("WT=9",), "No label map has the structure")):
+        with pytest.raises(EmimError, match=said):
+            plan("labels", structures=structures)
+    command = ["study", "labels", "--cohort=none", f"--out={tmp_path / 'new'}"]
+    assert main([*command, "--report"]) == 2 and main([*command, "--jobs", "0"]) == 2
+    assert not (tmp_path / "study").exists() and not (tmp_path / "new").exists()
+
+
 # ---- how it is run -------------------------------------------------------------------------------
 
 

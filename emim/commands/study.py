@@ -66,6 +66,10 @@ def add_study(commands: Any) -> None:
 
 
 def _study(options: argparse.Namespace, events: Events) -> int:
+    if options.jobs is not None and options.jobs < 1:
+        raise EmimError(f"--jobs cannot be {options.jobs}.", hint="Give 1 or more.")
+    if options.report and not (Path(options.out) / "study.json").is_file():
+        raise EmimError("There is no study to report on.", options.out, "Start it without --report.")
     plan = _plan(options, events)
     from emim.study.jobs import make_jobs
 
@@ -110,7 +114,7 @@ def _plan(options: argparse.Namespace, events: Events) -> Plan:
         seeds=options.seeds,
         preset=options.preset or before.get("preset") or _preset(options.device),
         settings=settings,
-        arms=options.arms.split(",") if options.arms else None,
+        arms=list(dict.fromkeys(options.arms.split(","))) if options.arms else None,
         labelled=options.labelled,
         structures=options.structure,
         device=options.device,
@@ -127,8 +131,6 @@ def _run(plan: Plan, jobs: list[Job], options: argparse.Namespace, events: Event
 
     gpus = _gpus(options.device)
     slots = options.jobs or max(1, gpus)
-    if slots < 1:
-        raise EmimError(f"--jobs cannot be {slots}.", hint="Give 1 or more.")
     preprocess = plan.base("pretrain").preprocess
     for spacing in plan.spacings():
         build_cache(plan.cohort(), dataclasses.replace(preprocess, spacing=spacing), plan.cache, events)

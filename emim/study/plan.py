@@ -226,7 +226,31 @@ def make_plan(
         plan = dataclasses.replace(plan, labelled=_counts(study, labelled, there))
     elif labelled:
         raise EmimError(f"The study {study.name} uses no labels.", "--labelled", "Leave it out.")
-    return _without_impossible(plan)
+    plan = _without_impossible(plan)
+    if study.finetunes:
+        _check_finetuning(plan)
+    return plan
+
+
+def _check_finetuning(plan: Plan) -> None:
+    """Refuse now what every fine-tuning would refuse after hours of pre-training."""
+    from emim.training.finetune import check_cohort, plan_finetuning
+    from emim.training.structures import parse_structures
+
+    split, config = plan.split, plan.base("finetune")
+    if plan.structures:
+        structures, overlapping = parse_structures(plan.structures)
+        config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
+    roles = {"exclude": split["test"], "validation": split["validation"], "cases": split.get("training")}
+    train = dataclasses.replace(
+        config.train, **{k: None if v is None else tuple(v) for k, v in roles.items()}
+    )
+    config = dataclasses.replace(config, train=train)
+    plan_finetuning(plan.found, config)
+    for labelled in plan.labelled:
+        for seed in plan.seeds:
+            drawn = dataclasses.replace(train, seed=seed)
+            check_cohort(plan.found, dataclasses.replace(config, train=drawn, labelled=labelled))
 
 
 def _classes(study: Study, found: Scan, file: Path | None) -> dict[str, str] | None:
