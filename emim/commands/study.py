@@ -89,7 +89,8 @@ def _study(options: argparse.Namespace, events: Events) -> int:
 
 def _plan(options: argparse.Namespace, events: Events) -> Plan:
     from emim.cohort.scan import scan
-    from emim.study.plan import make_plan, read_record
+    from emim.study.plan import read_record
+    from emim.study.planning import make_plan
     from emim.study.settings import parse_settings
     from emim.training.split import read_split
 
