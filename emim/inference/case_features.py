@@ -9,7 +9,7 @@ import torch
 
 from emim.errors import Cancelled, EmimError
 from emim.inference.predict import memory_format
-from emim.inference.sliding import pad_to_tile
+from emim.inference.sliding import half_precision, pad_to_tile
 from emim.inference.tiles import box, plan_tiles
 from emim.networks.classifier import Classifier
 from emim.package.model import ModelCard
@@ -47,7 +47,6 @@ def case_features(
     volume = torch.from_numpy(pad_to_tile(image, card.crop)[0])
     starts = plan_tiles(pad_to_tile(foreground, card.crop)[0], card.crop, OVERLAP).starts
     there = torch.from_numpy(np.asarray(present, bool))[None].to(device)
-    precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
     means, masses = [], []
     for start in starts:
         if should_stop is not None and should_stop():
@@ -55,7 +54,7 @@ def case_features(
         crop = volume[(slice(None), *box(start, card.crop))][None].to(device)
         crop = crop.contiguous(memory_format=memory_format(card, device))
         try:
-            with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
+            with half_precision(device):
                 mean, mass = network.summarise(crop, there)
         except torch.cuda.OutOfMemoryError as error:
             hint = "Close other programs that use the GPU, or use the device cpu."

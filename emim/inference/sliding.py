@@ -82,6 +82,14 @@ def slide(
         at_once //= 2
 
 
+def half_precision(device: torch.device) -> torch.autocast:
+    """Mixed precision on CUDA; full precision elsewhere."""
+    cuda = device.type == "cuda"
+    # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
+    precision = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float16
+    return torch.autocast(device.type, precision, enabled=cuda)
+
+
 def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
     """In how many tiles a case is computed."""
     return len(plan_tiles(pad_to_tile(foreground, side)[0], side, overlap).starts)
@@ -103,8 +111,6 @@ def _slide(
 ) -> tuple[np.ndarray, np.ndarray]:
     tiling, side, device, events = volume.tiling, window.side, window.device, window.events
     weight = torch.from_numpy(tiling.window).to(device)
-    # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
-    precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
     image = torch.from_numpy(volume.image)
     blended = torch.zeros(channels, *image.shape[1:])
     if device.type == "cuda" and _fits(device, image.nbytes + blended.nbytes):
@@ -118,7 +124,7 @@ def _slide(
         tiles = torch.stack([image[b] for b in boxes])
         tiles = tiles.to(device, non_blocking=True).contiguous(memory_format=window.order)
         present = torch.from_numpy(volume.present).to(device).expand(len(tiles), -1)
-        with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
+        with half_precision(device):
             values = compute(tiles, present)
         for b, tile in zip(boxes, values, strict=True):
             blended[b] += (tile * weight).to(blended.device)

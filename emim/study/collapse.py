@@ -13,7 +13,7 @@ from emim.study.compare import difference, in_words, spread
 from emim.study.methods import EMIM, HYBRID, PLAIN, deepest
 from emim.study.plots import curves, dots, figure, looks
 from emim.study.report import Report, Table
-from emim.study.results import Results, Training
+from emim.study.results import Results, Training, by_seed
 
 _NONE = {"objective": "mim", "regulariser.name": "none"}
 
@@ -158,9 +158,8 @@ def _verdict(results: Results) -> list[str]:
 
 def _by_seed(results: Results, arm: str, value: Callable[[Training], float | None]) -> dict[int, float]:
     """Seed to a value of the finished pre-trainings."""
-    runs = {o.seed: o.pretraining for o in results.of(arm)}
-    found = {s: value(t) for s, t in runs.items() if t.state == "finished"}
-    return {s: v for s, v in found.items() if v is not None}
+    finished = [o for o in results.of(arm) if o.finished]
+    return by_seed(finished, lambda o: value(o.pretraining))
 
 
 def _by_arm(results: Results, value: Callable[[Training], float | None]) -> dict[str, list[float | None]]:

@@ -8,7 +8,7 @@ from emim.study.dice import compare_dice, dice_table
 from emim.study.methods import EMIM
 from emim.study.plots import dots, figure, looks
 from emim.study.report import Report, Table
-from emim.study.results import Results
+from emim.study.results import Outcome, Results, by_seed
 
 
 def _decoder(name: str, text: str, control: str | None) -> Arm:
@@ -26,10 +26,7 @@ ARMS = (
 def report(results: Results) -> Report:
     told = Report()
     seeds = len(results.plan.seeds)
-    of = {
-        a.name: {o.seed: o.pretraining.seconds_per_step for o in results.of(a) if _timed(o)}
-        for a in results.arms
-    }
+    of = {a.name: by_seed(results.of(a), _cost) for a in results.arms}
     for arm in results.arms:
         if arm.control is None:
             continue
@@ -65,8 +62,8 @@ def report(results: Results) -> Report:
     return told
 
 
-def _timed(outcome) -> bool:
-    return outcome.pretraining is not None and outcome.pretraining.seconds_per_step is not None
+def _cost(outcome: Outcome) -> float | None:
+    return outcome.pretraining.seconds_per_step if outcome.pretraining else None
 
 
 STUDY = Study(

@@ -10,7 +10,7 @@ import numpy as np
 from emim.study.arm import Arm
 from emim.study.compare import difference, in_words, interval_in_words, spread
 from emim.study.report import Table
-from emim.study.results import Outcome, Results
+from emim.study.results import Outcome, Results, by_seed
 
 
 def dice_table(results: Results, title: str = "Dice on the test cases") -> Table:
@@ -64,10 +64,10 @@ def compare_dice(results: Results, arm: Arm, control: str, labelled: int) -> lis
     """What the difference of test Dice (validation Dice, until the tests are done) shows."""
     of = [results.of(name, labelled) for name in (arm.name, control)]
     what = "test"
-    values = [{o.seed: o.dice for o in each if o.dice is not None} for each in of]
+    values = [by_seed(each, lambda o: o.dice) for each in of]
     if not all(values):
         what = "best validation"
-        values = [{o.seed: o.finetuning.best()[1] for o in each if _tuned(o)} for each in of]
+        values = [by_seed(each, _best) for each in of]
     found = difference(*values)
     if found is None:
         return []
@@ -98,8 +98,10 @@ def _dice_or_state(outcome: Outcome) -> str:
     return outcome.reason or ("not tested yet" if outcome.finished else outcome.trainings[-1].state)
 
 
-def _tuned(outcome: Outcome) -> bool:
-    return outcome.finished and outcome.finetuning.best() is not None
+def _best(outcome: Outcome) -> float | None:
+    """Best validation Dice of a finished fine-tuning."""
+    best = outcome.finetuning.best() if outcome.finished else None
+    return best[1] if best else None
 
 
 def _cases(outcomes: Sequence[Outcome], seeds: Sequence | None = None) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from emim.study.dice import dice_table
 from emim.study.methods import EMIM, PLAIN
 from emim.study.plots import curves, figure, heat
 from emim.study.report import Report, Table
-from emim.study.results import Outcome, Results
+from emim.study.results import Outcome, Results, by_seed
 
 ARMS = (
     Arm("scratch", "no pre-training", None),
@@ -35,8 +34,8 @@ def report(results: Results) -> Report:
                 ("mean Dice with one modality", lambda o: _by_count(o).get(1)),
             ):
                 found = difference(
-                    _by_seed(results.of(arm, labelled), value),
-                    _by_seed(results.of(arm.control, labelled), value) if arm.control else {},
+                    by_seed(results.of(arm, labelled), value),
+                    by_seed(results.of(arm.control, labelled), value) if arm.control else {},
                 )
                 if found:
                     said = in_words(found, len(results.plan.seeds))
@@ -94,10 +93,6 @@ def _by_count(outcome: Outcome) -> dict[int, float]:
 def _count_curve(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     found = _by_count(outcome)
     return np.array(list(found)), np.array(list(found.values()))
-
-
-def _by_seed(outcomes: list[Outcome], value: Callable[[Outcome], float | None]) -> dict[int, float]:
-    return {o.seed: v for o in outcomes if (v := value(o)) is not None}
 
 
 def _subsets(results: Results, labelled: int) -> tuple[list[tuple[str, ...]], list[str]]:

@@ -13,9 +13,11 @@ from emim.study.compare import difference, in_words, spread
 from emim.study.methods import EMIM
 from emim.study.plots import curves, figure
 from emim.study.report import Report, Table
-from emim.study.results import Outcome, Results
+from emim.study.results import Outcome, Results, by_seed
 
 MODES = {"knn": "nearest neighbours", "linear": "a linear classifier"}
+SCORES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy",
+          "majority_accuracy": "majority"}  # fmt: skip
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)  # of the steps of pre-training
 
 
@@ -53,19 +55,17 @@ def report(results: Results) -> Report:
             rows.append(
                 [
                     arm.name,
-                    *(spread(_values(outcomes, m)) for m in ("auc", "balanced_accuracy", "accuracy")),
-                    spread(_values(outcomes, "majority_accuracy")),
+                    *(spread([_score(o, name) for o in outcomes]) for name in SCORES),
                     ", ".join(_auc_or_state(o) for o in outcomes),
                     spread([o.pretraining.seconds if o.pretraining else None for o in outcomes], 1),
                 ]
             )
-            found = difference(
-                _by_seed(outcomes), _by_seed(results.of(arm.control, labelled)) if arm.control else {}
-            )
+            control = results.of(arm.control, labelled) if arm.control else []
+            found = difference(by_seed(outcomes, _score), by_seed(control, _score))
             if found:
                 said = in_words(found, len(results.plan.seeds))
                 told.verdict.append(f"{labelled} cases, {arm.name} minus {arm.control}, test AUC: {said}")
-        columns = ["arm", "AUC", "balanced accuracy", "accuracy", "majority", "AUC by seed", "pre-training s"]
+        columns = ["arm", *SCORES.values(), "AUC by seed", "pre-training s"]
         note = (
             "On the test cases; majority: the accuracy of always naming the commonest class; chance: AUC 0.5."
         )
@@ -84,12 +84,8 @@ def report(results: Results) -> Report:
     return told
 
 
-def _values(outcomes: list[Outcome], name: str) -> list[float | None]:
-    return [v if is_number(v := o.test.get(name)) else None for o in outcomes]
-
-
-def _by_seed(outcomes: list[Outcome]) -> dict[int, float]:
-    return {o.seed: v for o, v in zip(outcomes, _values(outcomes, "auc"), strict=True) if v is not None}
+def _score(outcome: Outcome, name: str = "auc") -> float | None:
+    return value if is_number(value := outcome.test.get(name)) else None
 
 
 def _curves(results: Results, mode: str, labelled: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -98,13 +94,13 @@ def _curves(results: Results, mode: str, labelled: int) -> list[tuple[np.ndarray
     arms = [(share, results.of(_arm(share, mode).name, labelled)) for share in SHARES]
     found = []
     for seed in results.plan.seeds:
-        pairs = [(share * steps, v) for share, o in arms if (v := _by_seed(o).get(seed)) is not None]
+        pairs = [(share * steps, v) for share, o in arms if (v := by_seed(o, _score).get(seed)) is not None]
         found.append((np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])))
     return found
 
 
 def _auc_or_state(outcome: Outcome) -> str:
-    value = _values([outcome], "auc")[0]
+    value = _score(outcome)
     return outcome.reason or outcome.trainings[-1].state if value is None else f"{value:.3f}"
 
 

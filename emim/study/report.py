@@ -116,7 +116,11 @@ def _conditions(results: Results) -> list[str]:
     ]
     if plan.study.finetunes:
         tuned = plan.base("finetune").train
-        told.insert(2, f"- Fine-tuning {tuned.steps} steps of {tuned.batch} crops.")
+        told.insert(
+            2,
+            f"- Fine-tuning {tuned.steps} steps of {tuned.batch} crops, the same for all arms; "
+            f"weights that were pre-trained learn at {plan.base('finetune').transferred_rate:g} of the rate of new ones.",
+        )
     given = {k: v for k, v in plan.settings.items() if v}
     told += [f"- Settings of every {k} run: `{json.dumps(to_json(v))}`" for k, v in given.items()]
     return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -191,6 +191,11 @@ class Results:
                     scores, subsets = (_json(plan.tests / name / f"{f}.json") for f in ("scores", "subsets"))
                     error = None if scores else _logged_error(plan.log(f"{name}-test"))
                     yield Outcome(arm, seed, labelled, before, _training(plan, name), scores, subsets, error)
+
+
+def by_seed(outcomes: Iterable[Outcome], value: Callable[[Outcome], float | None]) -> dict[int, float]:
+    """Seed to the value of those outcomes that have one."""
+    return {o.seed: v for o in outcomes if (v := value(o)) is not None}
 
 
 def _training(plan: Plan, name: str) -> Training:
