@@ -143,10 +143,11 @@ def _contrast_facts(run: RunRecord) -> list[tuple[str, str, str]]:
 def _reconstruction_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     _, losses = run.curve("validation", "reconstruction")
     _, variances = run.curve("validation", "output_variance")
-    template = run.collapse_lines.get("L_c")
+    # Validation subjects are unseen; the verdict goes by this line, too.
+    template = run.collapse_lines.get("L_c_unseen") or run.collapse_lines.get("L_c")
     ratio = ""
     if len(losses) and is_number(template) and template > 0:
-        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub>; healthy is clearly below&nbsp;1"
+        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub> on unseen subjects; healthy is clearly below&nbsp;1"
     return [
         ("Validation loss", number(losses[-1]) if len(losses) else "–", ratio),
         (

@@ -115,11 +115,11 @@ def _conditions(results: Results) -> list[str]:
         "same cases for every arm.",
     ]
     if plan.study.finetunes:
-        tuned = plan.base("finetune").train
+        config = plan.base("finetune")
         told.insert(
             2,
-            f"- Fine-tuning {tuned.steps} steps of {tuned.batch} crops, the same for all arms; "
-            f"weights that were pre-trained learn at {plan.base('finetune').transferred_rate:g} of the rate of new ones.",
+            f"- Fine-tuning {config.train.steps} steps of {config.train.batch} crops, the same for all arms; "
+            f"weights that were pre-trained learn at {config.transferred_rate:g} of the rate of new ones.",
         )
     given = {k: v for k, v in plan.settings.items() if v}
     told += [f"- Settings of every {k} run: `{json.dumps(to_json(v))}`" for k, v in given.items()]
