@@ -147,7 +147,8 @@ def _reconstruction_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     template = run.collapse_lines.get("L_c_unseen") or run.collapse_lines.get("L_c")
     ratio = ""
     if len(losses) and is_number(template) and template > 0:
-        ratio = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub> on unseen subjects; healthy is clearly below&nbsp;1"
+        share = f"{losses[-1] / template:.2f} × <i>L</i><sub>c</sub> on unseen subjects"
+        ratio = f"{share}; healthy is clearly below&nbsp;1"
     return [
         ("Validation loss", number(losses[-1]) if len(losses) else "–", ratio),
         (
