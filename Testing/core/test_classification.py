@@ -226,12 +226,10 @@ def test_probes_keep_the_encoder(heads, found, cache, tmp_path, small_pretrain, 
         assert read_run(package.parent).state == "finished"
         features = state["output.head.features"]
         assert torch.allclose(features.mean(0), torch.zeros(features.shape[1]), atol=1e-4)
-    assert (
-        classify(package, {"T1": heads / "sub-001" / "sub-001_T1.nii.gz"})["missing"]
-        == ["T1ce", "T2", "FLAIR"]
-        if (mode == "linear" and read_package(package).card.optional)
-        else True
-    )
+    one = classify(package, found.cohort.cases[0].images)
+    assert one["missing"] == [] and sum(one["probabilities"].values()) == pytest.approx(1)
+    with pytest.raises(EmimError, match="needs T1ce, T2, FLAIR"):  # no modality was dropped in training
+        classify(package, {"T1": heads / "sub-001" / "sub-001_T1.nii.gz"})
 
 
 def test_a_stopped_run_goes_on_bit_by_bit(heads, found, cache, model, tmp_path):
@@ -345,3 +343,12 @@ def test_commands(heads, model, cache, tmp_path, capsys):
     assert main(score) == 1, "six cases have no prediction"
     assert "6 failed" in capsys.readouterr().out
     assert main(["classify", "--model", str(model.parent)]) == 2
+    assert main([*score, "--output", table, "--overwrite"]) == 2
+    assert main([*use, "--split", table, "--output", table, "--overwrite"]) == 2
+    assert "would overwrite what --" in capsys.readouterr().err
+
+
+def test_naming_classes_is_asking_for_classification(heads, tmp_path, capsys):
+    asked = ["finetune", str(heads), "--init", "none", "--out", str(tmp_path / "r"), "--mode", "magic"]
+    assert main([*asked, "--classes", str(heads / "classes.csv")]) == 2
+    assert "classification.mode" in capsys.readouterr().err

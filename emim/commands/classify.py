@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from emim.commands.inputs import parse_inputs
-from emim.commands.shared import add_command, add_patterns, open_cohort, say, select_cases
+from emim.commands.shared import add_command, add_patterns, open_cohort, say, select_cases, spare_inputs
 from emim.errors import EmimError
 from emim.events import Events
 
@@ -34,6 +34,7 @@ def _classify(options: argparse.Namespace, events: Events) -> int:
 
     if bool(options.input) == bool(options.cohort):
         raise EmimError("What is to be classified?", hint="Give --input MODALITY=FILE …, or --cohort.")
+    spare_inputs(options)
     shared = {
         "device": options.device,
         "align": options.align,

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases
+from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases, spare_inputs
 from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.errors import EmimError
 from emim.events import Events
@@ -46,6 +46,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     from emim.training.structures import parse_structures, structures_of_values
 
     check_what_is_evaluated(options)
+    spare_inputs(options)
     if options.classes:
         return _evaluate_classes(options, events)
     if options.model:

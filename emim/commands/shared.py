@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from emim.errors import EmimError
@@ -72,6 +73,14 @@ def add_command(
     )
     p.set_defaults(run=run, on_ranks=on_ranks)
     return p
+
+
+def spare_inputs(options: argparse.Namespace) -> None:
+    """Refuse, also with --overwrite, an output in the place of a file that the command reads."""
+    for name in ("cohort", "split", "classes", "predictions"):
+        given = getattr(options, name, None)
+        if given and options.output and Path(given).resolve() == Path(options.output).resolve():
+            raise EmimError(f"The output would overwrite what --{name} names.", given, "Choose another name.")
 
 
 def say(events: Events, text: str) -> None:

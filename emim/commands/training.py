@@ -73,7 +73,7 @@ def add_finetune(commands: Any) -> None:
         help="take network, preprocessing and modalities from this run, but no weights (for a baseline)",
     )
     _training(p)
-    p.add_argument("--task", metavar="NAME", help="segmentation (the default) or classification")
+    p.add_argument("--task", metavar="NAME", help="segmentation or classification; default: by --classes")
     p.add_argument(
         "--classes",
         metavar="FILE",
@@ -126,7 +126,7 @@ def _finetune(options: argparse.Namespace, events: Events) -> None:
         config,
         options,
         {
-            "task": options.task,
+            "task": options.task or ("classification" if options.classes else None),
             "classification.labels": options.classes,
             "classification.mode": options.mode,
             "labelled": options.labelled,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-BLUE, INK, GREY = "#0072b2", "#1f2933", "#7b8794"
+from emim.report.figures import BLUE, GREY, INK
+
 LONG = 18  # letters of a name
 
 
