@@ -162,6 +162,8 @@ def test_a_folder(cohort, tmp_path):
         assert line in text
     with pytest.raises(EmimError, match="exists already"):
         evaluate(cohort, tmp_path / "out", LESION, tmp_path / "scores.json")
+    with pytest.raises(EmimError, match="give --classes"):
+        evaluate(cohort, tmp_path / "scores.json", LESION)
 
 
 def test_regions_from_a_painted_map_and_from_layers(tmp_path):

@@ -174,9 +174,10 @@ def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path
         return Path(predictions[case]) if case in predictions else None
     folder = Path(predictions)
     if not folder.is_dir():
-        raise EmimError(
-            "There is no such folder of predictions.", folder, "Segment the cohort into it first."
-        )
+        hint = "Segment the cohort into it first."
+        if folder.is_file():
+            hint = "It is a file. With the table of `emim classify`, give --classes, too."
+        raise EmimError("There is no such folder of predictions.", folder, hint)
     found = [folder / f"{case}{e}" for e in EXTENSIONS if (folder / f"{case}{e}").is_file()]
     if len(found) > 1:
         names = ", ".join(f.name for f in found)

@@ -12,7 +12,8 @@ from pathlib import Path
 from emim.errors import EmimError
 from emim.package.model import ModelCard
 
-EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
+EXTENSIONS = (".seg.nrrd", *VOLUMES)
 
 
 @dataclass(frozen=True)
