@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emim.cohort.case import Case
-from emim.errors import Cancelled, EmimError
+from emim.errors import EmimError
 from emim.events import Events
+from emim.inference.ahead import failure, run_cases
 from emim.inference.job import Job, Options, plan
 from emim.inference.outputs import check_writable, write_atomically
-from emim.inference.reading import Ready, read_case
 from emim.inference.table import cohort_csv
 from emim.inference.worker import Worker
 from emim.machine.distributed import gather, on_every_rank, on_first_rank, on_ranks, rank, size
 from emim.package.bundle import Package
 
 SUMMARY_VERSION = 1
+DONE = "segmented"
 
 
 def segment_cohort(
@@ -44,7 +44,9 @@ def segment_cohort(
         raise EmimError("The cohort has no usable case.", hint="`emim scan` says what is wrong with each.")
     if folder.is_file():
         raise EmimError("For a cohort the output is a folder, but this is a file.", folder)
-    results = [_failure(i, EmimError(f"Left out by the scan: {why}"), events) for i, why in left_out.items()]
+    results = [
+        failure(i, EmimError(f"Left out by the scan: {why}"), events, DONE) for i, why in left_out.items()
+    ]
     jobs: list[Job] = []
     for case in cases:
         if Path(case.id).name != case.id or case.id in ("", ".", ".."):
@@ -54,7 +56,7 @@ def segment_cohort(
         try:
             jobs.append(plan(package.card, case.id, case.images, folder / f"{case.id}{extension}", options))
         except EmimError as error:
-            results.append(_failure(case.id, error, events))
+            results.append(failure(case.id, error, events, DONE))
     if not jobs:
         first = results[0]["error"]
         raise EmimError(
@@ -70,8 +72,9 @@ def segment_cohort(
     done: list[dict[str, Any]] = []
 
     def work() -> None:
-        for job, result in _run(package, mine, device, options, events):
-            done.append(_failure(job.case, result, events) if isinstance(result, Exception) else result)
+        for job, result in run_cases(Worker, package, mine, device, options, events):
+            failed = isinstance(result, Exception)
+            done.append(failure(job.case, result, events, DONE) if failed else result)
 
     try:
         on_every_rank(work)
@@ -80,44 +83,6 @@ def segment_cohort(
         results.sort(key=lambda r: r["case"])
         on_first_rank(lambda: _write_summary(summary, table, package, results))
     return results
-
-
-def _run(
-    package: Package, jobs: Sequence[Job], device: str, options: Options, events: Events
-) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
-    """Each job with its result, or why there is none; the next one is read while one is computed."""
-    if not jobs:  # there are more ranks than cases
-        return
-    with ThreadPoolExecutor(1) as reader:
-
-        def read(job: Job) -> Future[Ready]:
-            return reader.submit(read_case, job, package.card, options, events)
-
-        ahead = read(jobs[0])
-        worker = Worker(package, device, options, events)
-        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-            ready, ahead = ahead, None
-            try:
-                case = ready.result()
-                if following is not None and not options.align:  # aligning tells of its own progress
-                    ahead = read(following)
-                result = worker.run(job, case)
-            except Cancelled:
-                raise
-            except Exception as error:  # one bad case must not cost the night's other cases
-                result = error
-            yield job, result
-            if following is not None and ahead is None:
-                ahead = read(following)
-
-
-def _failure(case: str, error: Exception, events: Events) -> dict[str, Any]:
-    if isinstance(error, EmimError):
-        told = {"what": error.what, "where": error.where, "hint": error.hint}
-    else:
-        told = {"what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
-    events.warning(f"Case {case} was not segmented: {told['what']}", told["where"], told["hint"])
-    return {"case": case, "error": told}
 
 
 def _write_summary(summary: Path, table: Path, package: Package, results: list[dict[str, Any]]) -> None:

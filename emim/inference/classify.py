@@ -5,24 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Case, Cohort
-from emim.errors import Cancelled, EmimError
+from emim.errors import EmimError
 from emim.events import Events
+from emim.inference.ahead import LoadedModel, failure, run_cases
 from emim.inference.inputs import choose_reference, match_inputs
 from emim.inference.job import Job, Options
 from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.quality import QUALITIES
-from emim.inference.reading import Ready, read_case
+from emim.inference.reading import Ready
 from emim.package.bundle import Package, read_package
 
 if TYPE_CHECKING:
     from emim.cohort.scan import Scan
 
+DONE = "classified"
 PROBABILITY = "probability_"  # and the name of the class: a column of the table
 
 
@@ -71,13 +72,15 @@ def classify(
     options = Options(QUALITIES["fast"], False, False, reference, align, overwrite, should_stop)
     events = events or Events()
     cases = [Case("", "", {m: str(p) for m, p in inputs.items()})] if inputs is not None else None
-    failed: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    subjects = {"": ""}
     if cases is None:
         cases = list(getattr(cohort, "cohort", cohort).cases)
         rows = [row for row in getattr(cohort, "rows", ()) if not row.usable]
+        subjects = {c.id: c.subject for c in (*cases, *rows)}
         for row in rows:
             error = EmimError(f"Left out by the scan: {'; '.join(row.problems)}")
-            failed.append(_failure(row.id, row.subject, error, events))
+            results.append(failure(row.id, error, events, DONE))
         if not cases:
             raise EmimError(
                 "The cohort has no usable case.", hint="`emim scan` says what is wrong with each."
@@ -89,23 +92,24 @@ def classify(
     jobs = []
     for case in cases:
         try:
-            jobs.append((_plan(package, case, options, several=inputs is None), case.subject))
+            jobs.append(_plan(package, case, options, several=inputs is None))
         except EmimError as error:
             if inputs is not None:
                 raise
-            failed.append(_failure(case.id, case.subject, error, events))
+            results.append(failure(case.id, error, events, DONE))
     if not jobs:
-        first = failed[0]["error"]
+        first = results[0]["error"]
         raise EmimError(
             f"No case can be classified. The first: {first['what']}", first["where"], first["hint"]
         )
-    results = failed
-    for (job, subject), result in _run(package, jobs, device, options, events):
+    for done, (job, result) in enumerate(run_cases(_Classifier, package, jobs, device, options, events), 1):
         if isinstance(result, Exception):
             if inputs is not None:
                 raise result
-            result = _failure(job.case, subject, result, events)
+            result = failure(job.case, result, events, DONE)
         results.append(result)
+        events.progress(done, len(jobs), "case", job.case)
+    results = [{"case": r["case"], "subject": subjects[r["case"]], **r} for r in results]
     results.sort(key=lambda r: r["case"])
     if table is not None:
         text = predictions_csv(results, package.card.classes)
@@ -131,51 +135,11 @@ def _plan(package: Package, case: Case, options: Options, several: bool) -> Job:
     return Job(case.id, images, choose_reference(package.card, images, options.reference), None, case.id)
 
 
-def _run(
-    package: Package, jobs: Sequence[tuple[Job, str]], device: str, options: Options, events: Events
-) -> Iterator[tuple[tuple[Job, str], dict[str, Any] | Exception]]:
-    """Each job with its result, or why there is none; the next case is read while one is computed."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read_case, jobs[0][0], package.card, options, events)
-        classifier = _Classifier(package, device, options, events)  # torch is imported meanwhile
-        for done, (job, subject) in enumerate(jobs):
-            events.progress(done, len(jobs), "case", job.case)
-            result: dict[str, Any] | Exception
-            try:
-                ready = ahead.result()
-            except Cancelled:
-                raise
-            except Exception as error:  # one bad case must not cost the others
-                ready, result = None, error
-            if done + 1 < len(jobs):
-                ahead = reader.submit(read_case, jobs[done + 1][0], package.card, options, events)
-            if ready is not None:
-                try:
-                    result = classifier.run(job, subject, ready)
-                except Cancelled:
-                    ahead.cancel()
-                    raise
-                except Exception as error:
-                    result = error
-            yield (job, subject), result
-        events.progress(len(jobs), len(jobs), "case")
-
-
-class _Classifier:
+class _Classifier(LoadedModel):
     """A loaded network that classifies one case after the other."""
 
-    def __init__(self, package: Package, device: str, options: Options, events: Events) -> None:
-        from emim.inference.predict import load_network
-        from emim.machine.device import choose_device
-        from emim.machine.heap import keep_large_blocks
-
-        keep_large_blocks()
-        self.card, self.options, self.events = package.card, options, events
-        self.device = choose_device(device)
-        events.status(f"Loading the model {self.card.name} on {self.device}")
-        self.network = load_network(package, self.device)
-
-    def run(self, job: Job, subject: str, ready: Ready) -> dict[str, Any]:
+    def run(self, job: Job, ready: Ready) -> dict[str, Any]:
+        """The probabilities of the classes."""
         from emim.inference.case_features import case_features, class_probabilities
 
         started = time.monotonic()
@@ -189,7 +153,6 @@ class _Classifier:
         shares = class_probabilities(self.network, features)
         return {
             "case": job.case,
-            "subject": subject,
             "class": card.classes[int(shares.argmax())],
             "probabilities": dict(zip(card.classes, shares.tolist(), strict=True)),
             "reference": job.reference,
@@ -198,12 +161,3 @@ class _Classifier:
             "device": str(self.device),
             "seconds": round(ready.seconds + time.monotonic() - started, 2),
         }
-
-
-def _failure(case: str, subject: str, error: Exception, events: Events) -> dict[str, Any]:
-    if isinstance(error, EmimError):
-        told = {"what": error.what, "where": error.where, "hint": error.hint}
-    else:
-        told = {"what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
-    events.warning(f"Case {case} was not classified: {told['what']}", told["where"], told["hint"])
-    return {"case": case, "subject": subject, "error": told}

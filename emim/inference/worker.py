@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from emim.config import Structure
-from emim.events import Events
+from emim.inference.ahead import LoadedModel
 from emim.inference.image_file import write_like
-from emim.inference.job import Job, Options
+from emim.inference.job import Job
 from emim.inference.labelling import Labelling, label_on_grid
 from emim.inference.measure import Measurement, measure
 from emim.inference.outputs import Outputs, write_atomically
@@ -19,23 +19,11 @@ from emim.inference.reading import Ready
 from emim.inference.seg_nrrd import write_seg_nrrd
 from emim.inference.table import measurements_csv
 from emim.machine.heap import give_back_memory
-from emim.package.bundle import Package
 from emim.volumes.grid import Grid
 
 
-class Worker:
+class Worker(LoadedModel):
     """A loaded network that segments one case after the other."""
-
-    def __init__(self, package: Package, device: str, options: Options, events: Events) -> None:
-        from emim.inference.predict import load_network
-        from emim.machine.device import choose_device
-        from emim.machine.heap import keep_large_blocks
-
-        keep_large_blocks()
-        self.card, self.options, self.events = package.card, options, events
-        self.device = choose_device(device)
-        events.status(f"Loading the model {self.card.name} on {self.device}")
-        self.network = load_network(package, self.device)
 
     def run(self, job: Job, ready: Ready) -> dict[str, Any]:
         """Segment one case and write its outputs."""
