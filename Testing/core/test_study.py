@@ -169,6 +169,10 @@ def test_a_failed_arm_stays_in_the_table_with_its_reason(plan):
     run_jobs(jobs, 1, fake(made, ["scratch-seed0-labelled2-test", "emim-seed1"]), Events())
     row = next(x for x in write_report(Results(made)).read_text().splitlines() if "| scratch |" in x)
     assert "Out of memory." in row
+    scores = made.tests / "plain-seed0-labelled2" / "scores.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "failed": 2}))
+    row = next(x for x in write_report(Results(made)).read_text().splitlines() if "| plain |" in x)
+    assert row.count("2 test cases failed") == 1
     # The next call tries it again.
     assert run_jobs(jobs, 1, fake(made), Events()) == []
     assert "Out of memory" not in write_report(Results(made)).read_text()

@@ -94,7 +94,8 @@ def dice_by_labels(results: Results, arms: Sequence[Arm]) -> dict[str, list[tupl
 
 def _dice_or_state(outcome: Outcome) -> str:
     if outcome.dice is not None:
-        return f"{outcome.dice:.3f}"
+        failed = outcome.test.get("failed")
+        return f"{outcome.dice:.3f}" + (f" ({failed} test cases failed: Dice 0)" if failed else "")
     return outcome.reason or ("not tested yet" if outcome.finished else outcome.trainings[-1].state)
 
 
