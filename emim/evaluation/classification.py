@@ -22,7 +22,8 @@ DEFINITIONS = {
     "balanced_accuracy": "mean recall over the classes that occur",
     "auc": "mean over the classes of the area under the ROC curve, each against the others; ties count half",
     "cross_entropy": "mean -log p of the true class, every class counting the same",
-    "ece": "expected calibration error: mean gap of confidence and accuracy over 10 bins of confidence",
+    "ece": "expected calibration error: mean gap of confidence and accuracy over 10 bins of confidence; "
+    "training weighs classes alike, so it is larger where they are not equally frequent",
     "intervals": f"95 %, percentiles of {DRAWS} bootstrap samples of subjects; none for fewer than "
     f"{LEAST} of them (AUC, balanced accuracy: of a class)",
     "failed": "a case without a prediction counts as surely something else than it is",

@@ -43,6 +43,7 @@ def classify(
     """Classify one case (``inputs``) or all cases of a ``cohort``.
 
     The whole foreground is looked at, in crops of the size of training, whose positions are pooled together.
+    Training weighs classes alike, so probabilities suppose that each class was as likely beforehand.
 
     Args:
         model: a package folder or zip, or a fine-tuning run folder.

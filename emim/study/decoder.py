@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emim.study.arm import Arm, Study
 from emim.study.compare import difference, in_words, spread
-from emim.study.dice import compare_dice, dice_table
+from emim.study.dice import compare_with_controls, dice_table
 from emim.study.methods import EMIM
 from emim.study.plots import dots, figure, looks
 from emim.study.report import Report, Table
@@ -24,14 +24,12 @@ ARMS = (
 
 
 def report(results: Results) -> Report:
-    told = Report()
+    told = Report(compare_with_controls(results))
     seeds = len(results.plan.seeds)
     of = {a.name: by_seed(results.of(a), _cost) for a in results.arms}
     for arm in results.arms:
         if arm.control is None:
             continue
-        for labelled in results.plan.labelled:
-            told.verdict += compare_dice(results, arm, arm.control, labelled)
         cost = difference(of[arm.name], of.get(arm.control, {}))
         if cost:
             said = in_words(cost, seeds, "slower", "faster")

@@ -78,6 +78,12 @@ def compare_dice(results: Results, arm: Arm, control: str, labelled: int) -> lis
     return [f"{labelled} labelled, {arm.name} minus {control}, {what} Dice: {told}"]
 
 
+def compare_with_controls(results: Results) -> list[str]:
+    """:func:`compare_dice` of every arm with its control, at every number of labelled cases."""
+    pairs = [(n, a) for n in results.plan.labelled for a in results.arms if a.control]
+    return [told for n, a in pairs for told in compare_dice(results, a, a.control, n)]
+
+
 def dice_by_labels(results: Results, arms: Sequence[Arm]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Arm to curves of test Dice over the number of labelled cases, one for each seed."""
     found = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emim.study.arm import Arm, Study
-from emim.study.dice import case_table, compare_dice, dice_by_labels, dice_table
+from emim.study.dice import case_table, compare_dice, compare_with_controls, dice_by_labels, dice_table
 from emim.study.methods import CONTRASTIVE, EMIM, PLAIN
 from emim.study.plots import curves, figure
 from emim.study.report import Report
@@ -18,15 +18,10 @@ ARMS = (
 
 
 def report(results: Results) -> Report:
-    told = Report()
+    told = Report(compare_with_controls(results), [dice_table(results), case_table(results)])
     for labelled in results.plan.labelled:
-        for arm in results.arms:
-            if arm.control:
-                told.verdict += compare_dice(results, arm, arm.control, labelled)
-            if arm.name in ("plain", "contrastive"):
-                emim = next((a for a in results.arms if a.name == "emim"), None)
-                told.verdict += compare_dice(results, emim, arm.name, labelled) if emim else []
-    told.tables = [dice_table(results), case_table(results)]
+        for other in ("plain", "contrastive"):
+            told.verdict += compare_dice(results, ARMS[1], other, labelled)
     told.figures["labels"] = (
         figure(
             curves(dice_by_labels(results, results.arms), "labelled training cases", "test Dice", points=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from emim.config import PretrainConfig
 from emim.study.arm import Arm, Study
-from emim.study.dice import compare_dice, dice_table
+from emim.study.dice import compare_with_controls, dice_table
 from emim.study.methods import EMIM
 from emim.study.plots import figure, heat
 from emim.study.report import Report
@@ -50,6 +50,7 @@ def report(results: Results) -> Report:
         f"{len(results.arms)} arms are compared: the best of so many is best partly by chance, and only "
         "another cohort can confirm it."
     )
+    told.verdict += compare_with_controls(results)
     told.tables = [dice_table(results)]
     unit = results.plan.base("pretrain").mask.unit
     for labelled in results.plan.labelled:
@@ -57,8 +58,6 @@ def report(results: Results) -> Report:
         for arm in results.arms:
             known = [o.dice for o in results.of(arm, labelled) if o.dice is not None]
             mean[arm.name] = statistics.fmean(known) if known else np.nan
-            if arm.control:
-                told.verdict += compare_dice(results, arm, arm.control, labelled)
         grid = [[mean.get(_name(r, f), np.nan) for f in FACTORS] for r in RATIOS]
         told.figures[f"masking-labelled{labelled}"] = (
             figure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emim.config import PretrainConfig
 from emim.study.arm import Arm, Study
-from emim.study.dice import compare_dice, dice_table
+from emim.study.dice import compare_dice, compare_with_controls, dice_table
 from emim.study.methods import EMIM
 from emim.study.plots import dots, figure
 from emim.study.report import Report
@@ -43,14 +43,11 @@ ARMS = tuple(
 
 
 def report(results: Results) -> Report:
-    told = Report(tables=[dice_table(results)])
-    there = {a.name for a in results.arms}
+    told = Report(compare_with_controls(results), [dice_table(results)])
     for labelled in results.plan.labelled:
         for arm in results.arms:
-            if arm.control in there:
-                told.verdict += compare_dice(results, arm, arm.control, labelled)
             usual = f"{arm.name.split('-')[0]}-as-set"
-            if usual in there and arm.name != usual:
+            if arm.name != usual:
                 told.verdict += compare_dice(results, arm, usual, labelled)
         outcomes = {a.name: results.of(a, labelled) for a in results.arms}
         told.figures[f"resolution-labelled{labelled}"] = (
