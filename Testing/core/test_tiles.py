@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
-from emim.inference.predict import predict_case
+from emim.inference.predict import affordable, predict_case
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.sliding import count_tiles
 from emim.inference.tiles import gaussian_window, grid_starts, plan_tiles
@@ -134,3 +135,17 @@ def test_fast_takes_larger_tiles_where_the_network_allows():
     prepared = case((40, 30, 20))
     result = predict_case(network(), prepared, CARD, torch.device("cpu"), fast)
     assert result.shape == (3, 40, 30, 20) and result.sum(0) == pytest.approx(1, abs=1e-5)
+
+
+def test_short_memory_means_tiles_as_in_training(monkeypatch):
+    fast, card = QUALITIES["fast"], dataclasses.replace(CARD, crop=48, network=NetworkConfig())
+    cpu, told = torch.device("cpu"), []
+    events = SimpleNamespace(warning=lambda what, hint: told.append(what))
+    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: 2**33)
+    assert affordable(fast, card, cpu, events) is fast and not told
+    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: 2**28)
+    smaller = affordable(fast, card, cpu, events)
+    assert smaller.side(card) == 48 and smaller.overlap == 0.5 and "0.2 GiB" in told[0]
+    assert affordable(QUALITIES["balanced"], card, cpu, events) == QUALITIES["balanced"] and len(told) == 1
+    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: None)
+    assert affordable(fast, card, cpu) is fast
