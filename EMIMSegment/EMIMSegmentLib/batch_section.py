@@ -51,6 +51,8 @@ class BatchSection:
         """Why the batch cannot start, in words."""
         if not self.state.card:
             return _("Choose a model.")
+        if self.state.classifies:
+            return _("This model classifies; many cases at once: emim classify --cohort, on the command line.")
         if self.fromFolder:
             if not _path(self.ui.batchFolderPathLineEdit):
                 return _("Choose the folder of the cases.")
