@@ -44,7 +44,7 @@ class ModelRegistry:
 
     Args:
         folder: None: the folder in the settings, asked for anew each time.
-        task: models for another one are listed with that as their problem; None: those of every task are usable.
+        task: models for another one are listed with that as their problem; None: all tasks are welcome.
     """
 
     def __init__(self, folder: str | Path | None = None, task: str | None = None) -> None:

@@ -52,7 +52,9 @@ class BatchSection:
         if not self.state.card:
             return _("Choose a model.")
         if self.state.classifies:
-            return _("This model classifies; many cases at once: emim classify --cohort, on the command line.")
+            return _(
+                "This model classifies; many cases at once: emim classify --cohort, on the command line."
+            )
         if self.fromFolder:
             if not _path(self.ui.batchFolderPathLineEdit):
                 return _("Choose the folder of the cases.")

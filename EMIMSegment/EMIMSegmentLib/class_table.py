@@ -32,7 +32,10 @@ def updateClassTable(table, model: str, probabilities: dict[str, float], referen
     with slicer.util.NodeModify(table):
         fillTable(
             table,
-            [textColumn(CLASS, [n for n, _p in ranked]), numberColumn(PROBABILITY, [p for _n, p in ranked], 4)],
+            [
+                textColumn(CLASS, [n for n, _p in ranked]),
+                numberColumn(PROBABILITY, [p for _n, p in ranked], 4),
+            ],
         )
         table.SetAttribute(MODEL, model)
         table.SetAttribute(MISSING, json.dumps(missing))

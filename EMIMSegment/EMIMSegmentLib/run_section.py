@@ -84,7 +84,7 @@ class RunSection:
     def _leaveForeignTable(self) -> None:
         node, card, reference = self.state.parameterNode, self.state.card, self.state.reference()
         table = node.outputTable
-        if table is None or card is None or not reference:
+        if table is None or card is None or not self.state.classifies or not reference:
             return
         volume = classifiedVolume(table)
         if modelName(table) != card.name or volume is not self.state.inputs()[reference]:

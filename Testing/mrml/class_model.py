@@ -1,4 +1,4 @@
-"""The classification model of the tests: which of its first and its last modality is the brighter, or neither.
+"""The classification model of the tests: which of its first and its last modality is brighter, or neither.
 
 Run as a script where the process must not import torch: ``class_model.py FOLDER MODALITY MODALITY …``.
 """
