@@ -54,7 +54,7 @@ class EMIMSegment(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["The EMIM developers"]
         self.parent.helpText = _(
-            "Segments or classifies multi-modal MRI with a model trained in the module EMIM Pretrain or imported. "
+            "Segments or classifies multi-modal MRI with a model from EMIM Pretrain or elsewhere. "
             "The MRI sequences may lie on different grids, and some may be missing. "
             "For research; every result must be checked by a physician."
         )
