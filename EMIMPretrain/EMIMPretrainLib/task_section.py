@@ -20,6 +20,7 @@ class TaskSection:
 
     def __init__(self, ui, logic, state: PanelState) -> None:
         self.ui, self.logic, self.state = ui, logic, state
+        self._stepsToolTip = ui.finetuneStepsSpinBox.toolTip
         self._file = ""  # of the parameter node, as last shown
         self._readFor = None  # what the latest reading was of
         self._classes: dict[str, str] = {}
@@ -76,7 +77,9 @@ class TaskSection:
             return
         _choose(ui.taskComboBox, node.task)
         _choose(ui.modeComboBox, node.classificationMode)
-        ui.finetuneStepsSpinBox.enabled = not (classifies and node.classificationMode == "knn")
+        trains = not (classifies and node.classificationMode == "knn")
+        ui.finetuneStepsSpinBox.enabled = trains
+        ui.finetuneStepsSpinBox.toolTip = self._stepsToolTip if trains else _("kNN trains nothing.")
         if node.classesFile != self._file:  # else it is what the user is typing
             self._file = node.classesFile
             wasBlocked = ui.classesPathLineEdit.blockSignals(True)
