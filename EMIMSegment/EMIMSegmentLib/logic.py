@@ -25,6 +25,7 @@ from EMIMLib import EmimError, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
 from EMIMSegmentLib import alignment, class_table, display, guessing, input_checks, result_nodes
 from EMIMSegmentLib.alignment import AlignmentRun
+from EMIMSegmentLib.class_batch import ClassBatchRun
 from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.export_result import exportResult
 from EMIMSegmentLib.folder_batch import FolderBatchRun
@@ -46,7 +47,13 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         terminology.load()
         self.registry = ModelRegistry()
         self.run: (
-            SegmentationRun | ClassificationRun | AlignmentRun | FolderBatchRun | StudyBatchRun | None
+            SegmentationRun
+            | ClassificationRun
+            | AlignmentRun
+            | FolderBatchRun
+            | StudyBatchRun
+            | ClassBatchRun
+            | None
         ) = None
 
     def getParameterNode(self) -> EMIMSegmentParameterNode:
@@ -285,6 +292,41 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         self._start(run, waitForCompletion)
         return run
 
+    def classifyFolder(
+        self,
+        source: str | Path,
+        model: str | Path | InstalledModel,
+        folder: str | Path,
+        *,
+        reference: str | None = None,
+        device: str | None = None,
+        overwrite: bool = False,
+        waitForCompletion: bool = True,
+        onEvent=None,
+        onFinished=None,
+    ) -> ClassBatchRun:
+        """Classify all cases of a folder unattended; a case that fails is a row with its error.
+
+        Args:
+            source: a folder of subject folders, or a datalist.
+            folder: where ``classes.csv`` is written.
+            overwrite: replace that of an earlier batch.
+
+        See :meth:`classify` for the rest. The run has ``rows``, ``failed`` and ``table``.
+        """
+        run = ClassBatchRun(
+            source,
+            self._model(model, "classification"),
+            folder,
+            reference=reference,
+            device=_device(device),
+            overwrite=overwrite,
+            onEvent=onEvent,
+            onFinished=onFinished,
+        )
+        self._start(run, waitForCompletion)
+        return run
+
     # Inside
 
     def _model(self, model: str | Path | InstalledModel, task: str) -> InstalledModel:
@@ -314,10 +356,10 @@ def refuseOtherTask(card, task: str) -> None:
         return
     if task == "segmentation":
         what = _("The model “{name}” tells cases apart; it does not segment.")
-        hint = _("Use classify(), or choose a model for segmentation.")
+        hint = _("Use classify() or classifyFolder(), or choose a model for segmentation.")
     else:
         what = _("The model “{name}” segments structures; it does not classify.")
-        hint = _("Use process(), or choose a model for classification.")
+        hint = _("Use process() or batch(), or choose a model for classification.")
     raise EmimError(what.format(name=card.name), hint=hint)
 
 

@@ -25,7 +25,6 @@ class RunSection:
         self.ui, self.logic, self.state, self._whyNot = ui, logic, state, whyNot
         self._onResult, self._onClasses = onResult, onClasses
         self._inputIDs = set()
-        self._applyToolTip = ui.applyButton.toolTip
         self._fillChoices()
         self.job = SectionJob(
             state, ui.applyButton, ui.runLogFrame, _("Segmenting"), self._begin, self._onDone
@@ -65,9 +64,10 @@ class RunSection:
             widget.visible = not classifies
         ui.runCollapsibleButton.text = _("Classify") if classifies else _("Segment")
         if classifies:
-            self.job.describe(_("Classifying"), _("Tell to which class this examination belongs."))
+            toolTip = _("Tell to which class this examination belongs.")
+            self.job.describe(_("Classifying"), _("Apply"), toolTip)
         else:
-            self.job.describe(_("Segmenting"), self._applyToolTip)
+            self.job.describe(_("Segmenting"), _("Apply"), _("Segment the inputs."))
 
     def _leaveForeignResult(self) -> None:
         """When inputs or model change to others, the next result becomes a new node."""

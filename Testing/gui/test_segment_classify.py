@@ -2,8 +2,10 @@
 
 # ruff: noqa: F811  fixtures are imported
 
+import csv
 import functools
 import os
+import shutil
 import subprocess
 import sys
 
@@ -80,7 +82,7 @@ def test_models_are_marked_and_the_panel_follows_their_task(both, host):
     assert ui.applyButton.enabled and "class" in ui.applyButton.toolTip
     assert "each class" in ui.resultLabel.text
     ui.batchSceneRadioButton.click()
-    assert not ui.batchButton.enabled and "emim classify --cohort" in ui.batchButton.toolTip
+    assert not ui.batchButton.enabled and "one at a time" in ui.batchButton.toolTip
     choose(both, "bright")
     assert visible(both) == list(SEGMENTATION_ONLY[:-1]) and ui.runCollapsibleButton.text == "Segment"
     assert ui.applyButton.toolTip == "Segment the inputs." and "Finds" in ui.modelCardLabel.text
@@ -119,6 +121,34 @@ def test_apply_shows_the_classes_and_another_case_gets_a_new_table(both, host, c
     assert both.state.parameterNode.outputTable is None
     assert "appears here" in ui.resultLabel.text and ui.applyHintLabel.text == ""
     assert slicer.mrmlScene.GetNodeByID(table.GetID()) is table  # the earlier result stays
+
+
+def test_a_folder_of_cases_becomes_a_table_that_names_the_broken_case(both, host, cohort_folder, tmp_path):
+    cases = tmp_path / "cases"
+    shutil.copytree(cohort_folder, cases)
+    (cases / "sub-002" / "sub-002_FLAIR.nii.gz").unlink()
+    ui = both.ui
+    ui.batchCollapsibleButton.collapsed = False
+    assert ui.batchButton.text == "Classify all cases"
+    ui.batchFolderPathLineEdit.currentPath = str(cases)
+    ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "results")
+    ui.batchButton.click()
+    assert host.processEvents(120, until=lambda: both.state.job is None)
+    run = both.logic.run
+    shown = dict(table_rows(ui.batchTable))
+    assert set(shown) == {"sub-001", "sub-002"}
+    share = run.rows[0]["probabilities"]["last type"]
+    assert shown["sub-001"] == f"last type {share:.1%}" and "FLAIR" in shown["sub-002"]
+    assert run.failed == ["sub-002"] and "Classified 1 of 2 cases" in run.summary
+    names = [run.table.GetColumnName(c) for c in range(run.table.GetNumberOfColumns())]
+    assert names == ["Case", "Class", "first type", "last type", "other <type>", "Message"]
+    assert run.table.GetCellText(1, 1) == "failed" and "FLAIR" in run.table.GetCellText(1, 5)
+    with open(tmp_path / "results" / "classes.csv", encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert float(written[0]["probability_last type"]) == pytest.approx(share, abs=1e-5)
+    ui.batchButton.click()  # nothing is overwritten
+    assert host.processEvents(120, until=lambda: both.state.job is None)
+    assert "exists already" in both.logic.run.error.what
 
 
 def test_a_refusal_is_shown_and_leaves_nothing(both, host, tmp_path, monkeypatch, caplog):

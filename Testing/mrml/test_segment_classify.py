@@ -76,6 +76,8 @@ def test_each_task_refuses_the_models_of_the_other(class_model, threshold_model)
     with pytest.raises(EmimError, match="does not classify") as error:
         logic.classify(inputs, str(threshold_model), device="cpu")
     assert "process()" in error.value.hint
+    with pytest.raises(EmimError, match="does not classify"):
+        logic.classifyFolder("/data", str(threshold_model), "/results")
     with pytest.raises(EmimError, match="does not segment") as error:
         logic.process(inputs, class_model, device="cpu")
     assert "classify()" in error.value.hint
