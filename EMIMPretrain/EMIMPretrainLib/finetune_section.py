@@ -12,6 +12,7 @@ from .labels_section import LabelsSection
 from .panel_state import PanelState
 from .rich_text import AMBER, GREEN, colored, plain
 from .shown_errors import shownErrors
+from .start_points import SCRATCH
 from .structures_section import StructuresSection
 from .task_section import TaskSection
 
@@ -120,6 +121,12 @@ class FinetuneSection:
         return ""
 
     def _classHint(self) -> str:
+        node = self.state.parameterNode
+        if node.init == SCRATCH and node.classificationMode != "full":
+            return colored(
+                _("The network learns nothing then: choose a pre-training to start from, or train it whole."),
+                AMBER,
+            )
         if len(self.task.classes) >= FEW_CLASSIFIED:
             return ""
         return plain(

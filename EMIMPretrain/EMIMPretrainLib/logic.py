@@ -438,6 +438,12 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
             structure_list.checkStructures(structures)
             file = run_inputs.writeStructures(inputs / "structures.json", structures)
             return ["--structures", str(file)]
+        if structures:
+            raise EmimError(
+                _("Both structures and classes are given."),
+                classes,
+                _("Give what the model is to learn only."),
+            )
         file = Path(classes).absolute()
         if isinstance(cohort, CohortTable):  # the user's file may name cases that are left out
             file = run_inputs.writeClasses(inputs / "classes.json", case_classes.readClasses(classes, cohort))

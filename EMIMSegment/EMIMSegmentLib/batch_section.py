@@ -59,7 +59,7 @@ class BatchSection:
             toolTip = _("Segment all cases one after the other.")
             self.job.describe(_("Segmenting all cases"), _("Segment all cases"), toolTip)
             ui.batchOutputPathLineEdit.toolTip = _(
-                "Folder for the results: label map, measurements and picture of each case, and tables for all."
+                "Folder for the results: label map, measurements and picture of each case, tables for all."
             )
 
     def _reason(self) -> str:

@@ -75,6 +75,8 @@ def test_what_the_file_says_is_shown(classifying, host, classes_file):
     assert "not used: 2" in text and "Very few cases: benign, malignant." in text
     assert ui.startFinetuneButton.enabled and "stay undecided" in ui.finetuneHintLabel.text
     shot(host, classifying, "classes", 1600)
+    ui.modeComboBox.setCurrentIndex(1)
+    assert "learns nothing" in ui.finetuneHintLabel.text  # a probe of a network that nobody has trained
     classifying.state.table.row("p5").included = False
     classifying.update()
     assert "<b>malignant</b> 2" in ui.classesLabel.text

@@ -81,6 +81,9 @@ def test_a_file_that_cannot_do_is_refused_before_the_worker(logic, table, tmp_pa
     with pytest.raises(EmimError, match=what) as error:
         logic.startFinetuning(table, "scratch", classes=file, settings=TINY, name="nie")
     assert error.value.hint or what == "upper and lower case"
+    structures = [{"name": "A", "values": [1], "color": [1, 2, 3], "terminology": None}]
+    with pytest.raises(EmimError, match="Both structures and classes"):
+        logic.startFinetuning(table, "scratch", structures, classes=file, settings=TINY)
     assert logic.runs() == []
 
 
