@@ -115,10 +115,8 @@ class TaskSection:
         without = len(self.state.table.usedRows) - len(self._classes)
         rest = _("Cases without a class, which are not used: {n}.").format(n=without) if without else ""
         few = [name for name, count in counts.items() if count < FEW]
-        warning = _("Very few cases: {names}.").format(names=", ".join(few)) if few else ""
-        return lines(
-            [_("Cases of each class: {each}.").format(each=each), plain(rest), colored(warning, AMBER)]
-        )
+        warning = colored(_("Very few cases: {names}.").format(names=", ".join(few)), AMBER) if few else ""
+        return lines([_("Cases of each class: {each}.").format(each=each), plain(rest), warning])
 
     def _onTask(self, index: int) -> None:
         if self.state.parameterNode:
