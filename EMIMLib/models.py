@@ -44,10 +44,10 @@ class ModelRegistry:
 
     Args:
         folder: None: the folder in the settings, asked for anew each time.
-        task: models for another one are listed with that as their problem.
+        task: models for another one are listed with that as their problem; None: all tasks are welcome.
     """
 
-    def __init__(self, folder: str | Path | None = None, task: str = "segmentation") -> None:
+    def __init__(self, folder: str | Path | None = None, task: str | None = None) -> None:
         self._folder = None if folder is None else Path(folder)
         self._task = task
 
@@ -106,7 +106,8 @@ class ModelRegistry:
                 be copied.
         """
         package = read_package(source)
-        package.card.require(self._task, source)
+        if self._task is not None:
+            package.card.require(self._task, source)
         target = self.folder / folderName(package.card.name)
         if target.exists() and target.resolve() == package.path.resolve():
             raise EmimError("This model is installed already.", target)
@@ -157,6 +158,8 @@ class ModelRegistry:
 
     def _usable(self, model: InstalledModel) -> InstalledModel:
         """``model``, with a problem when it is for another task."""
+        if self._task is None:
+            return model
         try:
             model.card.require(self._task, model.path)
         except EmimError as problem:

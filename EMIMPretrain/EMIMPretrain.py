@@ -43,8 +43,8 @@ class EMIMPretrain(ScriptedLoadableModule):
         parent.contributors = ["The EMIM developers"]
         parent.helpText = _(
             "Teaches a network on your own MRI without labels (E-MIM: masked image modelling that does not "
-            "collapse), and makes a segmentation model from few labelled cases. Everything stays on this "
-            "computer. Not a medical device."
+            "collapse), and makes a model for segmentation or classification from few labelled cases. "
+            "Everything stays on this computer. Not a medical device."
         )
         parent.acknowledgementText = _("Networks and training are built on MONAI and PyTorch.")
 

@@ -31,6 +31,7 @@ except ImportError:  # run from a source checkout, where it lies beside the modu
 
 from EMIMSegmentLib.alignment_section import AlignmentSection
 from EMIMSegmentLib.batch_section import BatchSection
+from EMIMSegmentLib.class_result_section import ClassResultSection
 from EMIMSegmentLib.inputs_section import InputsSection
 from EMIMSegmentLib.logic import EMIMSegmentLogic
 from EMIMSegmentLib.model_section import ModelSection
@@ -53,7 +54,7 @@ class EMIMSegment(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["The EMIM developers"]
         self.parent.helpText = _(
-            "Segments multi-modal MRI with a model that was trained in the module EMIM Pretrain or imported. "
+            "Segments or classifies multi-modal MRI with a model from EMIM Pretrain or elsewhere. "
             "The MRI sequences may lie on different grids, and some may be missing. "
             "For research; every result must be checked by a physician."
         )
@@ -156,7 +157,15 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputsSection = InputsSection(ui, logic, state)
         self.alignmentSection = AlignmentSection(ui, logic, state)
         self.resultSection = ResultSection(ui, logic, state)
-        self.runSection = RunSection(ui, logic, state, self.inputsSection.reason, self.resultSection.showRun)
+        self.classResultSection = ClassResultSection(ui, logic, state)
+        self.runSection = RunSection(
+            ui,
+            logic,
+            state,
+            self.inputsSection.reason,
+            self.resultSection.showRun,
+            self.classResultSection.showRun,
+        )
         self.batchSection = BatchSection(ui, logic, state)
         self.sections = (
             self.modelSection,
@@ -164,6 +173,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.alignmentSection,
             self.runSection,
             self.resultSection,
+            self.classResultSection,
             self.batchSection,
         )
         self.installation = InstallationSection(ui.installationFrame.layout(), self.refreshModels)

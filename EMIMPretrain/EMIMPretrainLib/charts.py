@@ -114,6 +114,25 @@ def finetuningCharts(metrics: RunMetrics, name: str) -> list[Chart]:
     return [loss, dice]
 
 
+def classificationCharts(metrics: RunMetrics, name: str) -> list[Chart]:
+    """Loss, and how well the validation cases are told apart."""
+    loss = Chart("loss", _("{run}: loss").format(run=name), _("cross-entropy"))
+    loss.curves += _lossCurves(metrics, "loss")
+    steps, values = metrics.series("validation", "cross_entropy")
+    if steps:
+        loss.curves.append(Curve(_("validation"), steps, values, BLACK, "points"))
+    scores = Chart("scores", _("{run}: validation").format(run=name), _("score"), isShare=True)
+    texts = {"auc": _("AUC"), "balanced_accuracy": _("balanced accuracy"), "accuracy": _("accuracy")}
+    for n, (score, text) in enumerate(texts.items()):
+        steps, values = metrics.series("validation", score)
+        if steps:
+            scores.curves.append(Curve(text, steps, values, _color(n), "points"))
+    if scores.curves:
+        end = max([1, metrics.steps, *(x for c in scores.curves for x in c.x)])
+        scores.curves.append(Curve(_("AUC of guessing"), [0, end], [0.5, 0.5], BLACK, "dashed"))
+    return [loss, scores]
+
+
 def updateCharts(charts: Sequence[Chart]) -> dict[str, Any]:
     """Show ``charts`` in the nodes of their roles, which are made where they do not exist yet.
 

@@ -1,4 +1,4 @@
-"""Make a segmentation model from few labels, and install it."""
+"""Make a model from few labelled cases, and install it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from .labels_section import LabelsSection
 from .panel_state import PanelState
 from .rich_text import AMBER, GREEN, colored, plain
 from .shown_errors import shownErrors
+from .start_points import SCRATCH
 from .structures_section import StructuresSection
+from .task_section import TaskSection
 
 LEAST_LABELS = 2  # one case to learn from, one to check on
 VERY_FEW, FEW = 5, 20  # labelled cases
+FEW_CLASSIFIED = 60  # a validation on a fifth of them hardly excludes chance
 
 
 class FinetuneSection:
@@ -25,6 +28,7 @@ class FinetuneSection:
         self.ui, self.logic, self.state = ui, logic, state
         self.labels = LabelsSection(ui, logic, state)
         self.structures = StructuresSection(ui, logic, state)
+        self.task = TaskSection(ui, logic, state)
         self.estimate = EstimateView(
             state,
             ui.finetuneEstimateButton,
@@ -63,6 +67,7 @@ class FinetuneSection:
     def update(self) -> None:
         self.labels.update()
         self.structures.update()
+        self.task.update()
         node = self.state.parameterNode
         if node is None:
             return
@@ -95,6 +100,8 @@ class FinetuneSection:
         return plain(text)
 
     def _honestHint(self) -> str:
+        if self.task.classifies:
+            return self._classHint()
         count = len(self.labels.labelledIds())
         if count < VERY_FEW:
             return colored(
@@ -113,16 +120,38 @@ class FinetuneSection:
             )
         return ""
 
+    def _classHint(self) -> str:
+        node = self.state.parameterNode
+        if node.init == SCRATCH and node.classificationMode != "full":
+            return colored(
+                _("The network learns nothing then: choose a pre-training to start from, or train it whole."),
+                AMBER,
+            )
+        if len(self.task.classes) >= FEW_CLASSIFIED:
+            return ""
+        return plain(
+            _(
+                "Few cases: the verdict will often stay undecided. Keep some cases out of the cohort "
+                "to judge the model fairly."
+            )
+        )
+
     def _reason(self) -> str:
         """Why fine-tuning cannot start, in words; empty when it can."""
         node, table = self.state.parameterNode, self.state.table
         if table is None:
             return _("Scan a cohort first.")
-        if len(self.labels.labelledIds()) < LEAST_LABELS:
-            return _("At least two cases need labels: one to learn from, one to check on.")
+        problem = ""
+        if self.task.classifies:
+            problem = self.task.reason()
+        elif len(self.labels.labelledIds()) < LEAST_LABELS:
+            problem = _("At least two cases need labels: one to learn from, one to check on.")
+        if problem:
+            return problem
         if not node.init:
             return _("Choose what to start from.")
-        problem = self.logic.structuresProblem(self.logic.structures(node))
+        if not self.task.classifies:
+            problem = self.logic.structuresProblem(self.logic.structures(node))
         return problem or ("" if node.modelName.strip() else _("Give the model a name."))
 
     def _updateInstall(self) -> None:
@@ -137,11 +166,10 @@ class FinetuneSection:
 
     def _arguments(self) -> dict:
         node = self.state.parameterNode
-        return {
-            "init": node.init,
-            "structures": self.logic.structures(node),
-            "settings": self.logic.finetuneSettings(node),
-        }
+        arguments = {"init": node.init, "settings": self.logic.finetuneSettings(node)}
+        if self.task.classifies:
+            return {**arguments, "classes": node.classesFile}
+        return {**arguments, "structures": self.logic.structures(node)}
 
     def _beginEstimate(self, onEvent, onFinished):
         return self.logic.estimate(
@@ -152,7 +180,8 @@ class FinetuneSection:
         node, table = self.state.parameterNode, self.state.table
         if node is None or table is None:
             return ()
-        cases = (table.source, sorted(self.labels.labelledIds()))
+        known = sorted(self.task.classes.items() if self.task.classifies else self.labels.labelledIds())
+        cases = (table.source, known)
         return cases, sorted(map(str, self._arguments().items())), settings.device()
 
     def _onInit(self, index: int) -> None:

@@ -10,6 +10,8 @@ Pre-train on a folder of images and fine-tune on those with labels::
     structures = logic.structuresFromCohort(cohort)
     model = logic.startFinetuning(cohort, run.folder, structures, name="tumour", waitForCompletion=True)
     logic.installModel(model)
+
+To tell cases apart instead: ``startFinetuning(cohort, run.folder, classes="classes.csv", name=…)``.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from EMIMLib import settings as machine
 from EMIMLib.models import InstalledModel, ModelRegistry
 
 from . import (
+    case_classes,
     case_loader,
     charts,
     label_export,
@@ -153,6 +156,7 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         settings: Mapping[str, Any] | None = None,
         init: str | Path | None = None,
         structures: Sequence[Structure] | None = None,
+        classes: str | Path | None = None,
         waitForCompletion: bool = False,
         onEvent: Callable[[dict], None] | None = None,
         onFinished: Callable[[EstimateRun], None] | None = None,
@@ -166,7 +170,7 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         if init is None:
             arguments = self._pretrainArguments(cohort, folder, settings)
         else:
-            arguments = self._finetuneArguments(cohort, folder, settings, init, structures or ())
+            arguments = self._finetuneArguments(cohort, folder, settings, init, structures or (), classes)
         return self._run(EstimateRun(arguments, onEvent, onFinished), waitForCompletion)
 
     def startPretraining(
@@ -198,24 +202,26 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         self,
         cohort: Cohort,
         init: str | Path,
-        structures: Sequence[Structure],
+        structures: Sequence[Structure] = (),
         runFolder: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         name: str = "",
         description: str = "",
         intendedUse: str = "",
         licence: str = "",
+        classes: str | Path | None = None,
         waitForCompletion: bool = False,
         onEvent: Callable[[RunMonitor, dict], None] | None = None,
         onState: Callable[[RunMonitor], None] | None = None,
     ) -> RunMonitor:
-        """Train a segmentation model on the labelled cases of a cohort.
+        """Train a segmentation model on the labelled cases of a cohort, or with ``classes`` a classifier.
 
         Label maps exported with :meth:`exportLabels` replace the cohort's own.
 
         Args:
             init: pre-training run, model package, or "scratch".
             structures: what to segment; see :mod:`EMIMPretrainLib.structures`.
+            classes: CSV or JSON file with the class of each case or subject; makes a classification model.
             name, description, intendedUse, licence: of the model.
 
         Raises:
@@ -223,7 +229,7 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
             Cancelled: when waiting, and it was paused or cancelled.
         """
         folder = self._newFolder("finetune", cohort, runFolder, name)
-        arguments = self._finetuneArguments(cohort, folder, settings, init, structures)
+        arguments = self._finetuneArguments(cohort, folder, settings, init, structures, classes)
         card = {"name": name, "description": description, "intended-use": intendedUse, "licence": licence}
         for option, text in card.items():
             if text.strip():
@@ -305,7 +311,8 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         """Show the curves of a run, and of no other, and keep them up to date.
 
         Returns:
-            Chart nodes: "loss" and "rank" of pre-training, "loss" and "dice" of fine-tuning.
+            Chart nodes: "loss", and "rank" of pre-training, "dice" of segmentation, "scores" of
+            classification.
         """
         self._leaveCharts()
         self._charted = monitor
@@ -318,6 +325,8 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
 
     def verdict(self, monitor: RunMonitor) -> Verdict:
         """How the run is doing."""
+        if monitor.classifies:
+            return verdict_words.classificationVerdict(monitor.metrics, monitor.folder)
         if monitor.command == "finetune":
             return verdict_words.finetuningVerdict(monitor.metrics)
         return verdict_words.pretrainingVerdict(monitor.metrics, monitor.folder)
@@ -332,7 +341,10 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     def previewText(self, monitor: RunMonitor) -> str:
         return preview_volumes.previewText(monitor.metrics)
 
-    # ---- structures and labels
+    # ---- structures, labels and classes
+
+    readClasses = staticmethod(case_classes.readClasses)
+    classCounts = staticmethod(case_classes.classCounts)
 
     structuresFromCohort = staticmethod(structure_list.structuresFromCohort)
     structuresFromSegmentation = staticmethod(structure_list.structuresFromSegmentation)
@@ -409,22 +421,33 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         settings: Mapping[str, Any] | None,
         init: str | Path,
         structures: Sequence[Structure],
+        classes: str | Path | None,
     ) -> list[str]:
-        structure_list.checkStructures(structures)
         inputs = run_inputs.inputsFolder(folder)
+        task = self._taskArguments(cohort, inputs, structures, classes)
         if isinstance(cohort, CohortTable):
             cohort = run_inputs.writeDatalist(inputs / "cohort.json", cohort, self.exportedLabels(cohort))
-        file = run_inputs.writeStructures(inputs / "structures.json", structures)
         start = "none" if str(init) == start_points.SCRATCH else str(init)
-        return [
-            "finetune",
-            str(cohort),
-            "--init",
-            start,
-            "--structures",
-            str(file),
-            *self._settingArguments(settings),
-        ]
+        return ["finetune", str(cohort), "--init", start, *task, *self._settingArguments(settings)]
+
+    def _taskArguments(
+        self, cohort: Cohort, inputs: Path, structures: Sequence[Structure], classes: str | Path | None
+    ) -> list[str]:
+        """What is to be learned, written for the core."""
+        if classes is None:
+            structure_list.checkStructures(structures)
+            file = run_inputs.writeStructures(inputs / "structures.json", structures)
+            return ["--structures", str(file)]
+        if structures:
+            raise EmimError(
+                _("Both structures and classes are given."),
+                classes,
+                _("Give what the model is to learn only."),
+            )
+        file = Path(classes).absolute()
+        if isinstance(cohort, CohortTable):  # the user's file may name cases that are left out
+            file = run_inputs.writeClasses(inputs / "classes.json", case_classes.readClasses(classes, cohort))
+        return ["--task", "classification", "--classes", str(file)]
 
     def _settingArguments(self, settings: Mapping[str, Any] | None) -> list[str]:
         settings = {"device": machine.device(), **(settings or {})}
@@ -450,4 +473,6 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
 
     def _updateCharts(self, monitor: RunMonitor) -> dict[str, Any]:
         make = charts.finetuningCharts if monitor.command == "finetune" else charts.pretrainingCharts
+        if monitor.classifies:
+            make = charts.classificationCharts
         return charts.updateCharts(make(monitor.metrics, monitor.name))

@@ -10,6 +10,8 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, Minimum, WithinRange, parameterNodeWrapper
 
 PRESETS = ("tiny", "base", "large")
+TASKS = ("segmentation", "classification")
+MODES = ("full", "linear", "knn")
 
 
 @parameterNodeWrapper
@@ -26,6 +28,8 @@ class EMIMPretrainParameterNode:
         currentRun: folder of the run that is shown.
         init: where fine-tuning starts: empty (not chosen), "scratch", or a run or package.
         finetuneSteps, labelled: optimiser steps, and how many labelled cases to use (0: all).
+        task: of fine-tuning.
+        classesFile, classificationMode: of classification: the class of each case, and what is trained.
         structures: JSON list, see :mod:`EMIMPretrainLib.structures`.
         labelCase, labelSegmentation, labelReference: what is exported as labels.
     """
@@ -49,6 +53,9 @@ class EMIMPretrainParameterNode:
     init: str = ""
     finetuneSteps: Annotated[int, Minimum(0)] = 0
     labelled: Annotated[int, Minimum(0)] = 0
+    task: Annotated[str, Choice(list(TASKS))] = "segmentation"
+    classesFile: str = ""
+    classificationMode: Annotated[str, Choice(list(MODES))] = "full"
     structures: str = ""
     modelName: str = ""
     modelDescription: str = ""

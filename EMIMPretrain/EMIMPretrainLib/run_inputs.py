@@ -97,6 +97,12 @@ def writeDatalist(file: Path, table: CohortTable, labels: Mapping[str, Path] | N
     return file
 
 
+def writeClasses(file: Path, classes: Mapping[str, str]) -> Path:
+    """Case id to class for the core's ``--classes``."""
+    _write(file, json.dumps(dict(classes), ensure_ascii=False, indent=1))
+    return file
+
+
 def writeStructures(file: Path, structures: Sequence[Structure]) -> Path:
     """The structures for the core's ``--structures``."""
     _write(file, structuresText(structures))

@@ -39,6 +39,8 @@ def pretrainSettings(node: Any) -> dict[str, Any]:
 def finetuneSettings(node: Any) -> dict[str, Any]:
     """Settings of fine-tuning from the parameter node; what preset and weights decide is left out."""
     chosen = {"train.steps": node.finetuneSteps, "labelled": node.labelled}
+    if node.task == "classification":
+        chosen["classification.mode"] = node.classificationMode
     return {"preset": node.preset, "train.seed": node.seed} | {n: v for n, v in chosen.items() if v}
 
 

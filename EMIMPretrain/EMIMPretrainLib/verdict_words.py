@@ -10,12 +10,15 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from emim.evaluation.class_verdict import BETTER, GUESSING, judge_classes
 from emim.objectives.verdict import judge
 
 from .run_metrics import RunMetrics, isNumber
 
 COLOURS = {
     "healthy": "green",
+    BETTER: "green",
+    GUESSING: "red",
     "undecided": "grey",
     "dimensional collapse": "amber",
     "complete collapse": "red",
@@ -79,6 +82,31 @@ def finetuningVerdict(metrics: RunMetrics) -> Verdict:
         title = _("Found only in part: {names}").format(names=", ".join(weak))
         return Verdict("amber", title, text, hint)
     return Verdict("green", _("The structures are found"), text)
+
+
+def classificationVerdict(metrics: RunMetrics, runFolder: Path | None = None) -> Verdict:
+    """The core's judgement by the latest validation; of a finished run, the one in its report."""
+    if not metrics.validation:
+        return Verdict("grey", _("Too early to tell"), _("There is no validation yet."))
+    written = _writtenVerdict(runFolder) if metrics.result and runFolder else None
+    latest = metrics.validation[-1]
+    if written is None:
+        written = judge_classes(latest, metrics.share).to_dict()
+    state = written["state"]
+    titles = {
+        BETTER: _("Better than guessing"),
+        GUESSING: _("No better than guessing"),
+        "undecided": _("Undecided: it may be guessing"),
+    }
+    colour = COLOURS.get(state, "grey")
+    if state == "undecided" and metrics.result:
+        colour = "amber"  # the end of a run that shows nothing is no good news
+    recalls = {n: v for n, v in (latest.get("recall_per_class") or {}).items() if isNumber(v)}
+    each = ", ".join(f"{name} {value:.0%}" for name, value in recalls.items())
+    text = " ".join(written.get("why", ()))
+    if each:
+        text += " " + _("Recognised: {each}.").format(each=each)
+    return Verdict(colour, titles.get(state, str(state)), text, " ".join(written.get("advice", ())))
 
 
 def _writtenVerdict(runFolder: Path) -> dict[str, Any] | None:

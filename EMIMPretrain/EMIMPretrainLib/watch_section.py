@@ -27,6 +27,15 @@ FINETUNE_TOOLTIPS = {
         "and green view."
     ),
 }
+CLASSIFICATION_TOOLTIPS = {
+    "showLossButton": FINETUNE_TOOLTIPS["showLossButton"],
+    "showRankButton": _(
+        "Validation scores over the steps: AUC and accuracies in cases it did not learn from."
+    ),
+    "showPreviewButton": _(
+        "A classification run has no picture to show: it answers with a class, not an image."
+    ),
+}
 
 
 class WatchSection:
@@ -77,13 +86,16 @@ class WatchSection:
             ui.showPreviewButton.enabled = False
             ui.previewLabel.setVisible(False)
             return
-        kind = KINDS.get(monitor.command, "")
+        kind = _("classification") if monitor.classifies else KINDS.get(monitor.command, "")
         ui.watchTitleLabel.text = f"{bold(monitor.name)} ({plain(kind)})"
         finetuning = monitor.command == "finetune"
         ui.showRankButton.text = _("Show Dice plot") if finetuning else _("Show rank plot")
+        if monitor.classifies:
+            ui.showRankButton.text = _("Show accuracy plot")
         ui.showPreviewButton.text = _("Show prediction") if finetuning else _("Show reconstruction")
+        toolTips = CLASSIFICATION_TOOLTIPS if monitor.classifies else FINETUNE_TOOLTIPS if finetuning else {}
         for button, toolTip in self._toolTips.items():
-            button.toolTip = FINETUNE_TOOLTIPS[button.objectName] if finetuning else toolTip
+            button.toolTip = toolTips.get(button.objectName, toolTip)
         self._updateVerdict()
         self._updatePreview()
 
@@ -144,7 +156,9 @@ class WatchSection:
         combo.setVisible(bool(modalities))
         text = self.logic.previewText(self._monitor)
         self.ui.showPreviewButton.enabled = bool(text)
-        if not text:
+        if self._monitor.classifies:
+            text = ""
+        elif not text:
             text = _("The first picture comes with the first validation.") if self._monitor.running else ""
         elif self.state.previewing and self._monitor.command == "pretrain":
             text += _(". Red: original, yellow: what the network saw, green: what it restored.")
@@ -158,8 +172,8 @@ class WatchSection:
     def _showChart(self, role: str) -> None:
         with shownErrors():
             charts = self.logic.showCharts(self._monitor)
-            chart = charts.get(role) or charts["dice" if role == "rank" else "rank"]
-            self.logic.showChartInLayout(chart)
+            other = next(node for name, node in charts.items() if name != "loss")
+            self.logic.showChartInLayout(charts["loss"] if role == "loss" else other)
             self._chart = role
 
     def _showPreview(self) -> None:

@@ -1,4 +1,4 @@
-"""Segment many examinations, one after the other."""
+"""Segment or classify many examinations, one after the other."""
 
 from __future__ import annotations
 
@@ -43,9 +43,24 @@ class BatchSection:
         ):
             widget.enabled = idle
         reason = self._reason()
+        self._showTask()
         self.job.update(reason)
         ui.batchHintLabel.visible = idle
         ui.batchHintLabel.text = html.escape(reason or self._plan())
+
+    def _showTask(self) -> None:
+        """Name what is going to be done with the chosen model."""
+        ui = self.ui
+        if self.state.classifies:
+            toolTip = _("Classify all cases one after the other.")
+            self.job.describe(_("Classifying all cases"), _("Classify all cases"), toolTip)
+            ui.batchOutputPathLineEdit.toolTip = _("Folder for the result: a table, classes.csv.")
+        else:
+            toolTip = _("Segment all cases one after the other.")
+            self.job.describe(_("Segmenting all cases"), _("Segment all cases"), toolTip)
+            ui.batchOutputPathLineEdit.toolTip = _(
+                "Folder for the results: label map, measurements and picture of each case, tables for all."
+            )
 
     def _reason(self) -> str:
         """Why the batch cannot start, in words."""
@@ -55,6 +70,10 @@ class BatchSection:
             if not _path(self.ui.batchFolderPathLineEdit):
                 return _("Choose the folder of the cases.")
             return "" if _path(self.ui.batchOutputPathLineEdit) else _("Choose a folder for the results.")
+        if self.state.classifies:
+            return _(
+                "Loaded studies are classified one at a time, by Apply; choose a folder of cases instead."
+            )
         return "" if self.logic.loadedStudies(self.state.card) else _("No study is loaded.")
 
     def _plan(self) -> str:
@@ -75,6 +94,16 @@ class BatchSection:
         folder = _path(ui.batchFolderPathLineEdit)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
             edit.addCurrentPathToHistory()
+        if self.state.classifies:
+            return self.logic.classifyFolder(
+                folder,
+                self.state.model,
+                _path(ui.batchOutputPathLineEdit),
+                overwrite=ui.batchOverwriteCheckBox.checked,
+                waitForCompletion=False,
+                onEvent=follow,
+                onFinished=onFinished,
+            )
         return self.logic.batch(
             folder if self.fromFolder else self.logic.loadedStudies(self.state.card),
             self.state.model,
@@ -117,4 +146,6 @@ def _path(edit) -> str:
 def _resultText(row: dict) -> str:
     if row["error"]:
         return row["error"]
+    if "probabilities" in row:
+        return f"{row['class']} {row['probabilities'][row['class']]:.1%}"
     return ", ".join(f"{name} {volume:.1f} mL" for name, volume in row["volumes_ml"].items())

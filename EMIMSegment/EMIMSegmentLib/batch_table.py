@@ -14,8 +14,8 @@ from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColum
 SOURCE = "EMIM.Batch"  # attribute of the table: what the batch was of
 
 
-def updateBatchTable(source: str, card, rows: list[dict]):
-    """Fill the table node of the batch of ``source``, made where there is none; return it."""
+def batchTable(source: str, card):
+    """The table node of the batch of ``source`` by a model, made where there is none."""
     key = f"{card.name}: {source}"
     tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
     table = next((t for t in tables if t.GetAttribute(SOURCE) == key), None)
@@ -23,6 +23,12 @@ def updateBatchTable(source: str, card, rows: list[dict]):
         name = slicer.mrmlScene.GenerateUniqueName(_("{model} batch").format(model=card.name))
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
         table.SetAttribute(SOURCE, key)
+    return table
+
+
+def updateBatchTable(source: str, card, rows: list[dict]):
+    """Fill the table node of the batch of ``source``, made where there is none; return it."""
+    table = batchTable(source, card)
     columns = [
         textColumn("Case", [row["case"] for row in rows]),
         textColumn("Result", [_("failed") if row["error"] else _("done") for row in rows]),
@@ -30,7 +36,7 @@ def updateBatchTable(source: str, card, rows: list[dict]):
     for structure in card.structures:
         volumes = [row["volumes_ml"].get(structure.name) for row in rows]
         columns.append(numberColumn(f"{structure.name} [mL]", volumes, 3))
-    columns.append(textColumn("Message", [_message(row) for row in rows]))
+    columns.append(textColumn("Message", [rowMessage(row) for row in rows]))
     fillTable(table, columns)
     return table
 
@@ -44,6 +50,7 @@ def describeRows(rows: list[dict]) -> str:
     return text
 
 
-def _message(row: dict) -> str:
-    parts = [row["error"], row["where"], row["hint"]] if row["error"] else [row["output"]]
+def rowMessage(row: dict) -> str:
+    """What went wrong, else where the result is."""
+    parts = [row["error"], row["where"], row["hint"]] if row["error"] else [row.get("output")]
     return " ".join(str(p) for p in parts if p)

@@ -13,6 +13,7 @@ from EMIMSegmentLib.marks import QUIET
 def cardText(card) -> str:
     """Rich text for a :class:`emim.package.model.ModelCard`."""
     rows = [
+        (_("Tells apart"), html.escape(", ".join(card.classes))),
         (_("Finds"), " &nbsp; ".join(swatch(s.color) + " " + html.escape(s.name) for s in card.structures)),
         (_("Needs"), html.escape(inputsText(card.modalities, card.optional))),
         (_("Trained"), html.escape(trainingText(card.training))),
@@ -48,7 +49,7 @@ def inputsText(modalities: Sequence[str], optional: Sequence[str]) -> str:
 
 
 def trainingText(training: dict) -> str:
-    """Cases, validation Dice and where the weights came from; empty when nothing is known."""
+    """Cases, validation scores and where the weights came from; empty when nothing is known."""
     parts = []
     if training.get("training_cases"):
         parts.append(_("on {n} labelled cases").format(n=training["training_cases"]))
@@ -57,6 +58,23 @@ def trainingText(training: dict) -> str:
         cases = training.get("validation_cases")
         text = _("mean Dice {dice:.2f} in {n} validation cases") if cases else _("mean Dice {dice:.2f}")
         parts.append(text.format(dice=dice, n=cases))
+    parts += _classScores(training)
     if training.get("initialisation") not in (None, "", "from scratch"):
         parts.append(_("from pre-trained weights"))
     return ", ".join(parts)
+
+
+def _classScores(training: dict) -> list[str]:
+    """Of a classification model: how well it told the validation cases apart."""
+    accuracy, area = (training.get(f"validation_{name}") for name in ("balanced_accuracy", "auc"))
+    if not isinstance(accuracy, (int, float)):
+        return []
+    text = _("balanced accuracy {value:.2f}").format(value=accuracy)
+    if isinstance(area, (int, float)):
+        text += _(", AUC {value:.2f}").format(value=area)
+        interval = training.get("validation_auc_interval")
+        if interval:
+            text += _(" (95 % interval {low:.2f} to {high:.2f})").format(low=interval[0], high=interval[1])
+    if training.get("validation_cases"):
+        text += _(" in {n} validation cases").format(n=training["validation_cases"])
+    return [text]

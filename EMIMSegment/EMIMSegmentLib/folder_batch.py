@@ -49,11 +49,7 @@ class FolderBatchRun(WorkerRun):
         self._arguments += ["--reference", reference] if reference else []
         self._arguments += ["--probabilities"] if probabilities else []
         self._arguments += ["--overwrite"] if overwrite else []
-        for modality, patterns in model.card.patterns.items():
-            texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-            if texts != PATTERNS.get(modality):  # the model's own, which the scan does not know
-                for text in texts:
-                    self._arguments += ["--pattern", f"{modality}={text}"]
+        self._arguments += patternArguments(model.card)
 
     @property
     def failed(self) -> list[str]:
@@ -71,6 +67,17 @@ class FolderBatchRun(WorkerRun):
         self.rows = [_row(case) for case in summary["cases"]]
         self.table = updateBatchTable(str(self._results), self._card, self.rows)
         return describeRows(self.rows)
+
+
+def patternArguments(card) -> list[str]:
+    """The name patterns of a model that a scan does not know by itself."""
+    arguments = []
+    for modality, patterns in card.patterns.items():
+        texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        if texts != PATTERNS.get(modality):
+            for text in texts:
+                arguments += ["--pattern", f"{modality}={text}"]
+    return arguments
 
 
 def _row(case: dict) -> dict:

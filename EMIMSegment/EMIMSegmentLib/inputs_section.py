@@ -43,6 +43,13 @@ class InputsSection:
         ui.inputProblemsLabel.visible = bool(self._problems)
         ui.guessAgainButton.enabled = idle and card is not None
         self._updateReference(idle)
+        classifies = self.state.classifies
+        ui.referenceLabel.text = _("Common grid:") if classifies else _("Grid of the result:")
+        ui.referenceComboBox.toolTip = (
+            _("The other inputs are brought to the grid of this one; the result is named after it.")
+            if classifies
+            else _("The segmentation gets the position, the voxel size and the extent of this input.")
+        )
 
     def reason(self) -> str:
         """Why the inputs cannot be used yet, in words; empty when they can."""

@@ -9,6 +9,7 @@ From the Python console::
         model="my model",
         waitForCompletion=True,
     )
+    probabilities = EMIMSegmentLogic().classify(inputs={…}, model="my classifier")  # class: probability
 
 It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a window.
 """
@@ -22,8 +23,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from EMIMLib import EmimError, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
-from EMIMSegmentLib import alignment, display, guessing, input_checks, result_nodes
+from EMIMSegmentLib import alignment, class_table, display, guessing, input_checks, result_nodes
 from EMIMSegmentLib.alignment import AlignmentRun
+from EMIMSegmentLib.class_batch import ClassBatchRun
+from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.export_result import exportResult
 from EMIMSegmentLib.folder_batch import FolderBatchRun
 from EMIMSegmentLib.parameter_node import EMIMSegmentParameterNode
@@ -32,7 +35,7 @@ from EMIMSegmentLib.study_batch import StudyBatchRun
 
 
 class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
-    """Segments volumes with installed models.
+    """Segments and classifies volumes with installed models.
 
     Attributes:
         registry: the installed models.
@@ -43,7 +46,15 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self, parent)
         terminology.load()
         self.registry = ModelRegistry()
-        self.run: SegmentationRun | AlignmentRun | FolderBatchRun | StudyBatchRun | None = None
+        self.run: (
+            SegmentationRun
+            | ClassificationRun
+            | AlignmentRun
+            | FolderBatchRun
+            | StudyBatchRun
+            | ClassBatchRun
+            | None
+        ) = None
 
     def getParameterNode(self) -> EMIMSegmentParameterNode:
         return EMIMSegmentParameterNode(super().getParameterNode())
@@ -106,7 +117,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
                 onFinished(run)
 
         run = SegmentationRun(
-            self._model(model),
+            self._model(model, "segmentation"),
             inputs,
             reference=reference,
             outputSegmentation=outputSegmentation,
@@ -118,6 +129,43 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         )
         self._start(run, waitForCompletion)
         return run.segmentation if waitForCompletion else run
+
+    # Classification
+
+    def classify(
+        self,
+        inputs: dict,
+        model: str | Path | InstalledModel,
+        *,
+        reference: str | None = None,
+        outputTable=None,
+        device: str | None = None,
+        waitForCompletion: bool = True,
+        onEvent=None,
+        onFinished=None,
+    ):
+        """Tell to which class an examination belongs; for research, not a diagnosis.
+
+        Args:
+            reference: modality on whose grid all are brought; None: the model's own, else the first.
+            outputTable: table node that is replaced; None: a new node, named after model and reference.
+
+        Returns:
+            Class to probability, in the model's order; the :class:`ClassificationRun` when not waiting.
+
+        See :meth:`process` for the rest. The table of the result is ``run.table``.
+        """
+        run = ClassificationRun(
+            self._model(model, "classification"),
+            inputs,
+            reference=reference,
+            outputTable=outputTable,
+            device=_device(device),
+            onEvent=onEvent,
+            onFinished=onFinished,
+        )
+        self._start(run, waitForCompletion)
+        return run.probabilities if waitForCompletion else run
 
     def cancel(self) -> None:
         """Stop what is running; returns at once, the end follows within about three seconds."""
@@ -179,13 +227,17 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """Structure to volume node."""
         return result_nodes.probabilityVolumes(segmentation)
 
-    def missingModalities(self, segmentation) -> list[str]:
-        """The modalities that were not available for this result."""
-        return result_nodes.missingModalities(segmentation)
+    def classProbabilities(self, table) -> dict[str, float]:
+        """Class to probability as the table node of a result says, the most probable first."""
+        return class_table.classProbabilities(table)
 
-    def modelName(self, segmentation) -> str:
-        """The model that made it; "" for a segmentation that EMIM did not make."""
-        return result_nodes.modelName(segmentation)
+    def missingModalities(self, result) -> list[str]:
+        """The modalities that were not available for this segmentation or table of classes."""
+        return result_nodes.missingModalities(result)
+
+    def modelName(self, result) -> str:
+        """The model that made it; "" for a segmentation or table that EMIM did not make."""
+        return result_nodes.modelName(result)
 
     def exportResult(self, segmentation, path: str | Path, reference=None) -> Path:
         """Write a result to a file; see :func:`EMIMSegmentLib.export_result.exportResult`."""
@@ -222,7 +274,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
 
         See :meth:`process` for the rest. The run has ``rows``, ``failed`` and ``table``.
         """
-        model = self._model(model)
+        model = self._model(model, "segmentation")
         options = {"reference": reference, "device": _device(device), "quality": quality}
         options["probabilities"] = probabilities
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
@@ -240,12 +292,48 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         self._start(run, waitForCompletion)
         return run
 
+    def classifyFolder(
+        self,
+        source: str | Path,
+        model: str | Path | InstalledModel,
+        folder: str | Path,
+        *,
+        reference: str | None = None,
+        device: str | None = None,
+        overwrite: bool = False,
+        waitForCompletion: bool = True,
+        onEvent=None,
+        onFinished=None,
+    ) -> ClassBatchRun:
+        """Classify all cases of a folder unattended; a case that fails is a row with its error.
+
+        Args:
+            source: a folder of subject folders, or a datalist.
+            folder: where ``classes.csv`` is written.
+            overwrite: replace that of an earlier batch.
+
+        See :meth:`classify` for the rest. The run has ``rows``, ``failed`` and ``table``.
+        """
+        run = ClassBatchRun(
+            source,
+            self._model(model, "classification"),
+            folder,
+            reference=reference,
+            device=_device(device),
+            overwrite=overwrite,
+            onEvent=onEvent,
+            onFinished=onFinished,
+        )
+        self._start(run, waitForCompletion)
+        return run
+
     # Inside
 
-    def _model(self, model: str | Path | InstalledModel) -> InstalledModel:
+    def _model(self, model: str | Path | InstalledModel, task: str) -> InstalledModel:
         found = model if isinstance(model, InstalledModel) else self.registry.find(model)
         if found.card is None:
             raise found.problem
+        refuseOtherTask(found.card, task)
         return found
 
     def _start(self, run, wait: bool) -> None:
@@ -260,6 +348,19 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         run.start(background=not wait)
         if wait:
             run.wait()
+
+
+def refuseOtherTask(card, task: str) -> None:
+    """Raise :class:`EmimError` when a model was made for something else than ``task``."""
+    if card.task == task:
+        return
+    if task == "segmentation":
+        what = _("The model “{name}” tells cases apart; it does not segment.")
+        hint = _("Use classify() or classifyFolder(), or choose a model for segmentation.")
+    else:
+        what = _("The model “{name}” segments structures; it does not classify.")
+        hint = _("Use process() or batch(), or choose a model for classification.")
+    raise EmimError(what.format(name=card.name), hint=hint)
 
 
 def _device(device: str | None) -> str:

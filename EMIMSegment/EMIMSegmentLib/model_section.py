@@ -135,7 +135,7 @@ class ModelSection:
     def _onRemove(self, checked: bool = False) -> None:
         model = self.state.model
         question = _("Delete the model “{name}” from this computer?\n\n{path}")
-        if not slicer.util.confirmOkCancelDisplay(question.format(name=_title(model), path=model.path)):
+        if not slicer.util.confirmOkCancelDisplay(question.format(name=model.name, path=model.path)):
             return
         try:
             self.logic.registry.remove(model)
@@ -156,4 +156,8 @@ class ModelSection:
 
 
 def _title(model) -> str:
-    return _("{name} (cannot be used)").format(name=model.name) if model.problem else model.name
+    """The name for the list, marked by what the model does."""
+    if model.problem:
+        return _("{name} (cannot be used)").format(name=model.name)
+    tasks = {"segmentation": _("segmentation"), "classification": _("classification")}
+    return f"{model.name} ({tasks[model.card.task]})"

@@ -26,6 +26,14 @@ class PanelState:
         """The card of the chosen model, or None when there is no usable model."""
         return self.model.card if self.model and not self.model.problem else None
 
+    @property
+    def classifies(self) -> bool:
+        """Whether the chosen model tells cases apart; without one, whether the scene holds such a result."""
+        if self.card is not None:
+            return self.card.task == "classification"
+        node = self.parameterNode
+        return bool(node and node.outputTable and not node.outputSegmentation)
+
     def inputs(self) -> dict:
         """Modality to volume node, in the model's order; those without a volume are absent."""
         return self.parameterNode.inputs(self.card) if self.parameterNode and self.card else {}

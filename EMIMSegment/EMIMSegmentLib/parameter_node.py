@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import slicer
-from slicer import vtkMRMLSegmentationNode
+from slicer import vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 QUALITIES = ["fast", "balanced", "best"]
@@ -24,6 +24,7 @@ class EMIMSegmentParameterNode:
         modelPath: name, folder name or path of the model.
         referenceModality: the input whose grid the result gets; "" leaves it to the model.
         outputSegmentation: its segments are replaced; None: a new node.
+        outputTable: of classification, likewise.
     """
 
     modelPath: str = ""
@@ -33,6 +34,7 @@ class EMIMSegmentParameterNode:
     showSurface: bool = True
     segmentationOpacity: Annotated[float, WithinRange(0, 1)] = 0.5
     outputSegmentation: vtkMRMLSegmentationNode
+    outputTable: vtkMRMLTableNode
 
     def inputNode(self, modality: str):
         """The volume of ``modality``, or None."""

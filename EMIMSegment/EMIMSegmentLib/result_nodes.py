@@ -9,7 +9,8 @@ import slicer
 MEASUREMENTS = "EMIM.measurements"  # node reference: segmentation to its table
 PROBABILITY = "EMIM.probability"  # node references: segmentation to its probability maps
 STRUCTURE = "EMIM.Structure"  # attribute of a probability map
-MODEL = "EMIM.Model"  # attributes of a segmentation
+CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume it is named after
+MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
 MISSING = "EMIM.MissingModalities"
 VALUE = "EMIM.LabelValue"  # tag of a segment: its value in a label map
 
@@ -26,14 +27,14 @@ def probabilityVolumes(segmentation) -> dict:
     return {node.GetAttribute(STRUCTURE): node for node in nodes if node is not None}
 
 
-def missingModalities(segmentation) -> list[str]:
-    """The modalities that were not available for this result."""
-    return json.loads(segmentation.GetAttribute(MISSING) or "[]")
+def missingModalities(result) -> list[str]:
+    """The modalities that were not available for this segmentation or table of classes."""
+    return json.loads(result.GetAttribute(MISSING) or "[]")
 
 
-def modelName(segmentation) -> str:
-    """The model that made it; "" for a segmentation that EMIM did not make."""
-    return segmentation.GetAttribute(MODEL) or ""
+def modelName(result) -> str:
+    """The model that made it; "" for a segmentation or table that EMIM did not make."""
+    return result.GetAttribute(MODEL) or ""
 
 
 def isResult(volume) -> bool:
@@ -45,6 +46,11 @@ def referenceVolume(segmentation):
     """The volume whose grid the segmentation has, or None."""
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     return segmentation.GetNodeReference(role)
+
+
+def classifiedVolume(table):
+    """The volume that a table of classes is named after, or None."""
+    return table.GetNodeReference(CLASSIFIED)
 
 
 def removeWithDisplay(node) -> None:

@@ -59,11 +59,13 @@ class ResultSection:
             self._shownID = node.outputSegmentation.GetID()
             self._message = ""
         segmentation = self.segmentation
-        ui.resultFrame.visible = segmentation is not None
+        ui.resultFrame.visible = segmentation is not None and not self.state.classifies
         if segmentation is None:
             self._shownID = ""
             ui.resultLabel.text = _("The segmentation appears here after Apply.")
             ui.segmentsTable.setSegmentationNode(None)
+            return
+        if self.state.classifies:
             return
         ui.resultLabel.text = paragraph(
             self._message or self._origin(segmentation), self._withoutText(segmentation)

@@ -1,4 +1,4 @@
-"""Choose how to segment, and segment."""
+"""Choose how to segment or classify, and do it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 from slicer.i18n import tr as _
 
 from EMIMLib import settings
+from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.marks import CHECK, QUIET, marked
-from EMIMSegmentLib.result_nodes import referenceVolume
+from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
 from EMIMSegmentLib.section_job import SectionJob
 
 
@@ -16,13 +17,13 @@ class RunSection:
     """Apply, and what it needs to know.
 
     Args:
-        whyNot: says in words why the inputs cannot be segmented; empty when they can.
-        onResult: called with the run after a success.
+        whyNot: says in words why the inputs cannot be used; empty when they can.
+        onResult: called with the run after a successful segmentation, ``onClasses`` after a classification.
     """
 
-    def __init__(self, ui, logic, state, whyNot, onResult) -> None:
+    def __init__(self, ui, logic, state, whyNot, onResult, onClasses) -> None:
         self.ui, self.logic, self.state, self._whyNot = ui, logic, state, whyNot
-        self._onResult = onResult
+        self._onResult, self._onClasses = onResult, onClasses
         self._inputIDs = set()
         self._fillChoices()
         self.job = SectionJob(
@@ -42,13 +43,35 @@ class RunSection:
             ui.probabilitiesCheckBox,
         ):
             widget.enabled = idle
+        self._showTask()
         reason = self._whyNot()
         self.job.update(reason)
         ui.applyHintLabel.text = self._hint(reason)
         ui.applyHintLabel.visible = idle and bool(ui.applyHintLabel.text)
 
+    def _showTask(self) -> None:
+        """Hide what means nothing for the task of the chosen model."""
+        ui, classifies = self.ui, self.state.classifies
+        for widget in (
+            ui.qualityLabel,
+            ui.qualityComboBox,
+            ui.outputLabel,
+            ui.outputSelector,
+            ui.alsoLabel,
+            ui.surfaceCheckBox,
+            ui.probabilitiesCheckBox,
+        ):
+            widget.visible = not classifies
+        ui.runCollapsibleButton.text = _("Classify") if classifies else _("Segment")
+        if classifies:
+            toolTip = _("Tell to which class this examination belongs.")
+            self.job.describe(_("Classifying"), _("Apply"), toolTip)
+        else:
+            self.job.describe(_("Segmenting"), _("Apply"), _("Segment the inputs."))
+
     def _leaveForeignResult(self) -> None:
-        """When the inputs change to another case, the next result becomes a new segmentation."""
+        """When inputs or model change to others, the next result becomes a new node."""
+        self._leaveForeignTable()
         ids = {volume.GetID() for volume in self.state.inputs().values()}
         if ids == self._inputIDs:
             return
@@ -58,17 +81,37 @@ class RunSection:
         if ids and made is not None and made.GetID() not in ids:
             node.outputSegmentation = None
 
+    def _leaveForeignTable(self) -> None:
+        node, card, reference = self.state.parameterNode, self.state.card, self.state.reference()
+        table = node.outputTable
+        if table is None or card is None or not self.state.classifies or not reference:
+            return
+        volume = classifiedVolume(table)
+        if modelName(table) != card.name or volume is not self.state.inputs()[reference]:
+            node.outputTable = None
+
     def _hint(self, reason: str) -> str:
         if reason:
             return marked(reason, QUIET)
         node = self.state.parameterNode
-        if node.outputSegmentation:
-            text = _("Apply replaces what “{name}” holds now.").format(name=node.outputSegmentation.GetName())
+        output = node.outputTable if self.state.classifies else node.outputSegmentation
+        if output:
+            text = _("Apply replaces what “{name}” holds now.").format(name=output.GetName())
             return marked(text, CHECK, "●")
         return ""
 
     def _begin(self, onEvent, onFinished):
         node = self.state.parameterNode
+        if self.state.classifies:
+            return self.logic.classify(
+                self.state.inputs(),
+                self.state.model,
+                reference=self.state.reference(),
+                outputTable=node.outputTable,
+                waitForCompletion=False,
+                onEvent=onEvent,
+                onFinished=onFinished,
+            )
         return self.logic.process(
             self.state.inputs(),
             self.state.model,
@@ -85,8 +128,13 @@ class RunSection:
 
     def _onDone(self, run) -> None:
         # The user may have gone to another module meanwhile, which leaves the panel without its node.
-        self.logic.getParameterNode().outputSegmentation = run.segmentation
-        self._onResult(run)
+        node = self.logic.getParameterNode()
+        if isinstance(run, ClassificationRun):
+            node.outputTable = run.table
+            self._onClasses(run)
+        else:
+            node.outputSegmentation = run.segmentation
+            self._onResult(run)
 
     def _fillChoices(self) -> None:
         ui = self.ui

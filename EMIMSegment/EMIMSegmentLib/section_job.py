@@ -39,6 +39,11 @@ class SectionJob:
     def running(self) -> bool:
         return self.state.job is self
 
+    def describe(self, title: str, text: str, toolTip: str) -> None:
+        """The task means something else from now on (text and tooltip of the button); not while it runs."""
+        if not self.running:
+            self.title, self._text, self._toolTip = title, text, toolTip
+
     def update(self, reason: str) -> None:
         """Set the button; ``reason`` says in words why the task cannot start, empty when it can."""
         if self.running:

@@ -313,16 +313,17 @@ def test_a_case_without_prediction_counts_as_wrong(found, heads, tmp_path):
 def test_each_model_for_its_own_task(heads, model, tmp_path):
     with pytest.raises(EmimError, match="emim classify"):
         segment(model, {"T1": heads / "sub-001" / "sub-001_T1.nii.gz"}, tmp_path / "x.nii.gz")
-    registry = ModelRegistry(tmp_path / "models")
+    registry = ModelRegistry(tmp_path / "models", task="segmentation")
     with pytest.raises(EmimError, match="tells cases apart"):
         registry.import_(model)
     with pytest.raises(EmimError, match="tells cases apart"):
         registry.find(str(model))
-    classifiers = ModelRegistry(tmp_path / "models", task="classification")
-    assert classifiers.import_(model).problem is None
+    both = ModelRegistry(tmp_path / "models")
+    assert both.import_(model).problem is None and both.find("full").card.task == "classification"
     [listed] = registry.models()
     assert listed.name == "full" and "tells cases apart" in listed.problem.what
-    assert classifiers.models()[0].problem is None
+    for welcoming in (both, ModelRegistry(tmp_path / "models", task="classification")):
+        assert welcoming.models()[0].problem is None
 
 
 def test_commands(heads, model, cache, tmp_path, capsys):

@@ -63,7 +63,7 @@ def test_a_damaged_package_is_refused(panel, model_package, tmp_path, caplog):
 
 def test_import_choose_and_remove(ready, monkeypatch):
     ui = ready.ui
-    assert combo_texts(ui.modelComboBox) == ["bright lesions"]
+    assert combo_texts(ui.modelComboBox) == ["bright lesions (segmentation)"]
     path = ready.state.model.path
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: False)
     ui.removeModelButton.click()

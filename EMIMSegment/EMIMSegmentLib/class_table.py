@@ -1,0 +1,52 @@
+"""The table node with the probability of each class."""
+
+from __future__ import annotations
+
+import json
+
+import slicer
+from slicer.i18n import tr as _
+
+from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
+from EMIMSegmentLib.patient import putBeside
+from EMIMSegmentLib.result_nodes import CLASSIFIED, MISSING, MODEL
+
+CLASS, PROBABILITY = "Class", "Probability"
+
+
+def updateClassTable(table, model: str, probabilities: dict[str, float], reference, missing: list[str]):
+    """Fill a table node with one row a class, the most probable first; return it.
+
+    Args:
+        table: whose rows are replaced; None: a new node, named after model and reference.
+        model: its name.
+        probabilities: class to probability.
+        reference: volume node; None when it was removed meanwhile.
+        missing: modalities that were not given.
+    """
+    if table is None:
+        base = f"{model}: {reference.GetName()}" if reference is not None else model
+        name = slicer.mrmlScene.GenerateUniqueName(base)
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    ranked = sorted(probabilities.items(), key=lambda entry: -entry[1])
+    with slicer.util.NodeModify(table):
+        fillTable(
+            table,
+            [
+                textColumn(CLASS, [n for n, _p in ranked]),
+                numberColumn(PROBABILITY, [p for _n, p in ranked], 4),
+            ],
+        )
+        table.SetAttribute(MODEL, model)
+        table.SetAttribute(MISSING, json.dumps(missing))
+        table.SetDescription(_("For research; not a diagnosis."))
+        table.SetNodeReferenceID(CLASSIFIED, reference.GetID() if reference is not None else None)
+    if reference is not None:
+        putBeside(table, reference)
+    return table
+
+
+def classProbabilities(table) -> dict[str, float]:
+    """Class to probability as a table node says, the most probable first."""
+    rows = range(table.GetNumberOfRows())
+    return {table.GetCellText(row, 0): float(table.GetCellText(row, 1)) for row in rows}
