@@ -133,6 +133,13 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_run(plan, t
     assert not (tmp_path / "study").exists() and not (tmp_path / "new").exists()
 
 
+def test_all_modalities_are_tested_as_their_subsets_are(plan):
+    jobs = {j.name: j for j in make_jobs(plan("modalities", seeds=(0,), labelled=(2,)))}
+    segment, subsets = (jobs[f"emim-seed0-labelled2-{n}"].commands[0] for n in ("test", "subsets"))
+    for name in ("overlap", "quality", "device", "split"):
+        assert option(segment, name) == option(subsets, name)
+
+
 # ---- how it is run -------------------------------------------------------------------------------
 
 

@@ -120,8 +120,9 @@ def _test(plan: Plan, model: Job) -> Job:
         evaluate = ("evaluate", str(plan.cohort_file), f"--predictions={table}", of[1],
                     f"--classes={plan.classes_file}", f"--output={file}")  # fmt: skip
         return Job(f"{model.name}-test", (classify, evaluate), file, False, (model.name,))
-    segment = ("segment", *of, f"--cohort={plan.cohort_file}", f"--output={folder}", "--overlap=0.25",
-               "--overwrite")  # fmt: skip
+    # Where subsets are tested, too, all modalities are to score the same in both tables.
+    overlap = () if plan.study.subsets else ("--overlap=0.25",)
+    segment = ("segment", *of, f"--cohort={plan.cohort_file}", f"--output={folder}", *overlap, "--overwrite")
     evaluate = ("evaluate", str(plan.cohort_file), f"--predictions={folder}", *of[:2], f"--output={file}")
     return Job(f"{model.name}-test", (segment, evaluate), file, False, (model.name,))
 

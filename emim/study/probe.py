@@ -77,6 +77,7 @@ def report(results: Results) -> Report:
                     "steps of pre-training",
                     "test AUC",
                     {"chance": 0.5},
+                    points=True,
                 )
             ),
             f"{labelled} cases with a class: AUC of probes on frozen features; faint: each seed.",
