@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from measure.machine import machine_line
 from scipy.optimize import minimize
 
 from emim import cli
@@ -47,6 +48,7 @@ def main() -> None:
     )
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     o = p.parse_args()
+    print(machine_line())
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-classes-")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     cohort, split = out / "cohort", out / "split.json"
