@@ -211,6 +211,16 @@ def test_other_backbones(heads, found, cache, tmp_path, network):
     assert sum(result["probabilities"].values()) == pytest.approx(1)
 
 
+def test_a_pretrained_encoder_that_learns_gets_the_scale_of_a_fresh_one(
+    heads, found, cache, tmp_path, small_pretrain
+):
+    pretrained = pretrain(found, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
+    settings = config(heads, train__steps=2)
+    package = finetune(found, tmp_path / "run", init=pretrained, config=settings, cache=cache)
+    report = json.loads((package.parent / "transfer.json").read_text())
+    assert "scale of the weights" in dict(report["adapted"])
+
+
 @pytest.mark.parametrize("mode", ["linear", "knn"])
 def test_probes_keep_the_encoder(heads, found, cache, tmp_path, small_pretrain, mode):
     pretrained = pretrain(found, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
