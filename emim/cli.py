@@ -302,7 +302,7 @@ def _add_phantom(commands: Any) -> None:
     p.add_argument("--skull", action="store_true", help="with skull and scalp")
     p.add_argument("--own-grids", action="store_true", help="every modality but T1 on a grid of its own")
     p.add_argument(
-        "--classes", action="store_true", help="two kinds of lesions to tell apart, named in classes.csv"
+        "--classes", action="store_true", help="solitary or multifocal lesions, named in classes.csv"
     )
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier phantom cohort")

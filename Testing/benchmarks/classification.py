@@ -1,10 +1,11 @@
 """Can classification tell phantoms apart that an intensity histogram cannot?
 
-Two kinds of lesions that differ in where they enhance, not in how much. Held-out cases are classified by the
-network from scratch, where a pre-training is asked for also by fine-tuning it and by probes of its frozen
-encoder, and by two baselines: always the majority of the training cases, and logistic regression on
-histograms of the intensities of every modality, its regularisation chosen by cross-validation. The result is
-results.md and results.json in the output folder.
+One lesion, or several with its volume. Held-out cases are classified by the network from scratch, by a
+fine-tuned pre-training, by probes of its frozen encoder, and by two baselines: always the majority of the
+training cases, and logistic regression on histograms of the intensities of every modality, its regularisation
+chosen by cross-validation. The network learns the classes of --labelled training cases and has a few more for
+validation; the baselines learn those of all training cases. The result is results.md and results.json in the
+output folder. An output folder is continued: what it has is not made again.
 """
 
 from __future__ import annotations
@@ -12,54 +13,48 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from measure.machine import machine_line
 from scipy.optimize import minimize
 
+from emim import cli
 from emim.evaluation.class_scores import bootstrap, class_scores
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 EDGES = np.linspace(-5, 5, 41)  # of the histograms, z-scores
 NETWORK = [
-    "--spacing=6,6,6", "--set=train.crop=32", "--set=network.filters=12", "--set=network.blocks=1,1,1",
+    "--spacing=6.5,6.5,6.5", "--set=train.crop=24", "--set=network.filters=8", "--set=network.blocks=1,1,1",
     "--set=train.batch=8", "--set=train.learning_rate=4e-3",
 ]  # fmt: skip
-TRAINING = ["--set=transferred_rate=1", "--set=modality_dropout=0"]
+PRETRAINING = ["--set=mask.unit=8", "--set=train.validate_every=100"]
+TRAINING = ["--set=transferred_rate=1", "--set=modality_dropout=0", "--set=train.validate_every=25"]
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", help="output folder; default: a temporary one")
-    p.add_argument("--subjects", type=int, default=80)
-    p.add_argument("--test", type=int, default=30, help="of these, held out")
-    p.add_argument("--steps", type=int, default=600, help="of fine-tuning")
-    p.add_argument("--pretraining-steps", type=int, default=0, help="0: only from scratch")
-    p.add_argument("--spacing", type=float, default=4.0, help="mm, of the phantoms")
+    p.add_argument("--subjects", type=int, default=140)
+    p.add_argument("--test", type=int, default=60, help="of these, held out")
+    p.add_argument("--labelled", type=int, default=20, help="training cases whose class is learned")
+    p.add_argument("--steps", type=int, default=100, help="of fine-tuning")
+    p.add_argument("--pretraining-steps", type=int, default=200, help="0: only from scratch")
+    p.add_argument("--spacing", type=float, default=5.0, help="mm, of the phantoms")
     p.add_argument(
         "--network", nargs=argparse.REMAINDER, default=NETWORK, help="the rest goes to all trainings"
     )
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     o = p.parse_args()
+    print(machine_line())
     out = Path(o.out or tempfile.mkdtemp(prefix="emim-classes-")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     cohort, split = out / "cohort", out / "split.json"
     if not cohort.exists():
-        count = f"--subjects={o.subjects}"
-        emim(
-            "phantom",
-            "--out",
-            cohort,
-            count,
-            f"--labelled={o.subjects}",
-            f"--spacing={o.spacing}",
-            "--classes",
-        )
+        counts = [f"--subjects={o.subjects}", f"--labelled={o.subjects}"]
+        emim("phantom", "--out", cohort, *counts, f"--spacing={o.spacing}", "--classes")
     with open(cohort / "classes.csv", encoding="utf-8") as file:
         truth = {row["case"]: row["class"] for row in csv.DictReader(file)}
     ids = list(truth)
@@ -71,7 +66,7 @@ def main() -> None:
         pretrained = out / "pretrained"
         if not (pretrained / "report" / "verdict.json").exists():
             emim("pretrain", cohort, "--out", pretrained, "--overwrite", *shared, *o.network,
-                 "--set=mask.unit=8", f"--steps={o.pretraining_steps}")  # fmt: skip
+                 *PRETRAINING, f"--steps={o.pretraining_steps}")  # fmt: skip
         init = [f"--init={pretrained}"]
         arms |= {
             "pre-trained": init,
@@ -86,7 +81,7 @@ def main() -> None:
             if not (run / "scores.json").exists():
                 emim("finetune", cohort, "--task=classification", "--classes", cohort / "classes.csv",
                      "--out", run, "--overwrite", *shared, *o.network, *TRAINING, *options,
-                     f"--steps={o.steps}", f"--seed={seed}")  # fmt: skip
+                     f"--labelled={o.labelled}", f"--steps={o.steps}", f"--seed={seed}")  # fmt: skip
                 table = run / "predictions.csv"
                 emim("classify", "--model", run, "--cohort", cohort, "--split", split, "--output", table)
                 emim("evaluate", cohort, "--classes", cohort / "classes.csv", "--split", split,
@@ -172,8 +167,8 @@ def interval(ends: list[float] | None) -> str:
 def emim(*arguments: object) -> None:
     words = [str(a) for a in arguments]
     print("$ emim", *words, flush=True)
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    subprocess.run([sys.executable, "-m", "emim", *words], check=True, env=environment)
+    if code := cli.main(words):
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from emim.training.pretrain import pretrain
 from emim.training.split import split_by_subject
 from EMIMLib.models import ModelRegistry
 
-RING, CENTRE = "ring-enhancing", "centre-enhancing"
+SOLITARY, MULTIFOCAL = "solitary", "multifocal"
 SMALL = {
     "task": "classification",
     "network.filters": 4,
@@ -170,19 +170,19 @@ def test_class_weights_balance():
 def test_a_run_and_its_package(heads, model):
     run = model.parent
     card = read_package(model).card
-    assert card.task == "classification" and card.classes == (CENTRE, RING) and not card.structures
+    assert card.task == "classification" and card.classes == (MULTIFOCAL, SOLITARY) and not card.structures
     assert card.training["validation_auc"] is not None and card.training["mode"] == "full"
     state = read_run(run)
     assert state.state == "finished" and state.step == 4 and state.verdict["state"] in ("undecided",
         "better than guessing", "no better than guessing")  # fmt: skip
     assert json.loads((run / "classes.json").read_text())["labels"] == truth(heads)
     split = json.loads((run / "split.json").read_text())
-    assert {truth(heads)[i] for i in split["validation"]} == {RING, CENTRE}
+    assert {truth(heads)[i] for i in split["validation"]} == {SOLITARY, MULTIFOCAL}
     page = write_report(run).read_text(encoding="utf-8")
-    assert "Balanced accuracy" in page and f"predicted {RING}" in page
+    assert "Balanced accuracy" in page and f"predicted {SOLITARY}" in page
     bundle = json.loads((model / "configs" / "metadata.json").read_text())
     assert bundle["task"].startswith("Classification")
-    assert bundle["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": CENTRE, "1": RING}
+    assert bundle["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": MULTIFOCAL, "1": SOLITARY}
 
 
 def test_events_of_a_run(model):
@@ -190,7 +190,7 @@ def test_events_of_a_run(model):
     measured = [e for e in events if e["type"] == "metric" and e["split"] == "validation"]
     assert [e["step"] for e in measured] == [2, 4]
     for event in measured:
-        assert set(event["recall_per_class"]) == {RING, CENTRE} and event["cases"] == 2
+        assert set(event["recall_per_class"]) == {SOLITARY, MULTIFOCAL} and event["cases"] == 2
         assert np.sum(event["confusion"]) == 2
     assert events[-1]["type"] == "result" and events[-1]["validation_auc"] in (0.0, 0.5, 1.0)
 
@@ -209,6 +209,16 @@ def test_other_backbones(heads, found, cache, tmp_path, network):
     package = finetune(found, tmp_path / "run", config=settings, cache=cache)
     result = classify(package, {"T1": heads / "sub-001" / "sub-001_T1.nii.gz"})
     assert sum(result["probabilities"].values()) == pytest.approx(1)
+
+
+def test_a_pretrained_encoder_that_learns_gets_the_scale_of_a_fresh_one(
+    heads, found, cache, tmp_path, small_pretrain
+):
+    pretrained = pretrain(found, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
+    settings = config(heads, train__steps=2)
+    package = finetune(found, tmp_path / "run", init=pretrained, config=settings, cache=cache)
+    report = json.loads((package.parent / "transfer.json").read_text())
+    assert "scale of the weights" in dict(report["adapted"])
 
 
 @pytest.mark.parametrize("mode", ["linear", "knn"])
@@ -259,7 +269,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(heads, found, cache, model, tmp_path):
         ({"classification.pooling": "max"}, "pooling"),
         ({"classification.mode": "knn", "classification.pooling": "attention"}, "pooling"),
         ({"classification.neighbours": 0}, "neighbours"),
-        ({"classification.classes": (RING, "x")}, "classes"),
+        ({"classification.classes": (SOLITARY, "x")}, "classes"),
         ({"labelled": 1}, "No training case"),
         ({"train.cases": ("sub-001",), "train.validation": ("sub-002",)}, "No training case"),
     ],
@@ -282,7 +292,7 @@ def test_a_cohort_is_classified_and_evaluated(heads, found, model, tmp_path):
     one = classify(model, {m: p for m, p in found.cohort.cases[0].images.items()})
     assert one["probabilities"] == pytest.approx(results[0]["probabilities"], abs=1e-4)
     classes, rows = read_predictions(tmp_path / "p.csv")
-    assert classes == (CENTRE, RING) and len(rows) == 8
+    assert classes == (MULTIFOCAL, SOLITARY) and len(rows) == 8
     with pytest.raises(EmimError, match="exists"):
         classify(model, None, tmp_path / "p.csv", cohort=found)
     _, data = evaluate_classes(tmp_path / "p.csv", truth(heads), found.cohort, tmp_path / "s.json")
@@ -294,9 +304,9 @@ def test_a_cohort_is_classified_and_evaluated(heads, found, model, tmp_path):
 
 def test_a_case_without_prediction_counts_as_wrong(found, heads, tmp_path):
     table = tmp_path / "p.csv"
-    right = {RING: "0.9,0.1", CENTRE: "0.1,0.9"}
+    right = {SOLITARY: "0.9,0.1", MULTIFOCAL: "0.1,0.9"}
     lines = [f"{i},{i},,{right[c]}," for i, c in truth(heads).items()]
-    head = f"case,subject,class,probability_{RING},probability_{CENTRE},error"
+    head = f"case,subject,class,probability_{SOLITARY},probability_{MULTIFOCAL},error"
     table.write_text("\n".join([head, *lines]))
     assert evaluate_classes(table, truth(heads), found.cohort)[1]["accuracy"] == 1
     table.write_text("\n".join([head, *lines[1:], "sub-001,sub-001,,,,damaged"]))
@@ -338,7 +348,7 @@ def test_commands(heads, model, cache, tmp_path, capsys):
     use = ["classify", "--model", str(model.parent), "--cohort", str(heads), "--cases", "sub-001,sub-002"]
     assert main([*use, "--output", table, "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["classified"] == 2 and told["cases"][0]["class"] in (RING, CENTRE)
+    assert told["classified"] == 2 and told["cases"][0]["class"] in (SOLITARY, MULTIFOCAL)
     score = ["evaluate", str(heads), "--classes", classes, "--predictions", table]
     assert main([*score, "--cases", "sub-001,sub-002"]) == 0
     assert main(score) == 1, "six cases have no prediction"

@@ -1,5 +1,6 @@
 """Classification networks of every backbone, and the probes."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from emim.config import ClassifierDesign, NetworkConfig, PretrainConfig
 from emim.networks.build import build_classifier, build_pretrainer, build_segmenter
 from emim.networks.classifier import Neighbours, Pooling
+from emim.networks.rescale import match_fresh_encoder
 from emim.networks.transfer import transfer
 
 NETWORKS = {
@@ -105,3 +107,19 @@ def test_features_are_standardised():
     scaled = (features - net.centre) / net.spread
     assert np.allclose(scaled.mean(0), 0, atol=1e-5) and np.allclose(scaled[:, -5:].std(0, correction=0), 1)
     assert not scaled[:, 0].any()
+
+
+def test_weights_that_grew_get_the_scale_of_fresh_ones_and_say_the_same():
+    torch.manual_seed(0)
+    fresh = build_classifier(3, 2, NETWORKS["resunet"], ClassifierDesign())
+    grown = copy.deepcopy(fresh)
+    for weight in grown.encoder.parameters():
+        weight.data *= 3.0 if weight.ndim > 1 else 1.0
+    x, present = crops(), torch.ones(2, 3, dtype=torch.bool)
+    before, _ = grown.summarise(x, present)
+    factors = match_fresh_encoder(grown, fresh, x, present)
+    assert all(f < 0.4 for f in factors)
+    with torch.no_grad():
+        levels = zip(grown.pyramid(x, present), fresh.pyramid(x, present), strict=True)
+        assert all(float(a.std()) == pytest.approx(float(b.std()), rel=0.01) for a, b in levels)
+        torch.testing.assert_close(grown.summarise(x, present)[0], before.detach(), atol=0.01, rtol=0)

@@ -1,4 +1,5 @@
 import filecmp
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import SimpleITK as sitk
 from emim.errors import EmimError
 from emim.phantom.anatomy import build_head, draw_anatomy
 from emim.phantom.generate import generate
+from emim.phantom.lesion import draw_lesions
 from emim.phantom.noise import SmoothNoise
 from emim.phantom.scanner import (
     ORIENTATIONS,
@@ -238,3 +240,31 @@ def test_every_modality_can_lie_on_a_grid_of_its_own(tmp_path):
     for modality, inside in on_t1.items():  # the same head, wherever the voxels lie
         overlap = 2 * (inside & on_t1["T1"]).sum() / (inside.sum() + on_t1["T1"].sum())
         assert overlap > 0.85, (modality, overlap)  # slices of some 10 mm have coarse edges
+
+
+def test_classes_differ_in_the_number_of_lesions_alone():
+    def everywhere(points, radius):
+        return np.ones(points.shape[1], bool)
+
+    for seed in range(3):
+        (one,), several = (
+            draw_lesions(np.random.default_rng(seed), kind, everywhere) for kind in ("solitary", "multifocal")
+        )
+        assert 3 <= len(several) <= 5
+        assert sum(x.core**3 for x in several) == pytest.approx(one.core**3)
+        assert sum((x.core + x.oedema) ** 3 for x in several) == pytest.approx((one.core + one.oedema) ** 3)
+        gaps = [np.linalg.norm(a.centre - b.centre) for a, b in itertools.combinations(several, 2)]
+        assert min(gaps) > 2.6 * several[0].core
+
+
+def test_classes_are_written_and_true(tmp_path):
+    folder = generate(tmp_path / "heads", subjects=4, labelled=4, spacing=5.0, classes=True)
+    rows = [line.split(",") for line in (folder / "classes.csv").read_text().splitlines()]
+    assert rows[0] == ["case", "class"] and len(rows) == 5
+    for pair in (rows[1:3], rows[3:]):
+        assert {kind for _, kind in pair} == {"solitary", "multifocal"}
+    for subject, kind in rows[1:]:
+        label = image(folder, subject, "seg")
+        pieces = sitk.RelabelComponent(sitk.ConnectedComponent((label == 1) | (label == 3)), 10)
+        count = int(sitk.GetArrayFromImage(pieces).max())  # of tumours, without crumbs
+        assert (count == 1) == (kind == "solitary"), (subject, kind, count)

@@ -10,6 +10,8 @@ too large; and weights that have grown hardly move at a learning rate made for f
 * a convolution whose output is normalised (the first of a block) is scaled to its fresh norm, which
   changes nothing.
 
+A classifier normalises the features it pools, so for it the second reason alone counts.
+
 Up to the normalisations' epsilon the features stay the same but for one factor per level.
 """
 
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 
 import torch
 
+from emim.networks.backbone_classifiers import ResidualClassifier
+from emim.networks.residual_unet import ResidualEncoder
 from emim.networks.segmenter import Segmenter
 
 
@@ -58,12 +62,8 @@ def match_fresh_scale(
     """
     wanted, learned = feature_scales(fresh, x, present), feature_scales(network, x, present)
     factors = [f / s for f, s in zip(wanted.encoder, learned.encoder, strict=True)]
-    encoder, decoder = network.unet.encoder, list(network.unet.up_layers)
-    encoder.conv_init.weight *= factors[0]
-    for i, level in enumerate(encoder.layers):
-        _scale_blocks(level["blocks"], fresh.unet.encoder.layers[i]["blocks"], factors[i])
-        if i + 1 < len(factors):
-            level["downsample"].weight *= factors[i + 1] / factors[i]
+    _scale_encoder(network.unet.encoder, fresh.unet.encoder, factors)
+    decoder = list(network.unet.up_layers)
     coarse = factors[::-1]
     for i, level in enumerate(decoder[:loaded]):  # their skips have been scaled: they follow
         _scale(level["upsample"], coarse[i + 1] / coarse[i])
@@ -72,6 +72,33 @@ def match_fresh_scale(
         left = feature_scales(network, x, present).decoder[loaded - 1]
         _scale(decoder[loaded]["upsample"], wanted.decoder[loaded - 1] / left)
     return factors
+
+
+@torch.no_grad()
+def match_fresh_encoder(
+    network: ResidualClassifier, fresh: ResidualClassifier, x: torch.Tensor, present: torch.Tensor
+) -> list[float]:
+    """Rescale the encoder of ``network`` in place to the scale of that of ``fresh``.
+
+    Args:
+        network: with transferred weights in the encoder.
+        fresh, x, present: as in :func:`match_fresh_scale`.
+
+    Returns:
+        The factor of each encoder level, finest first.
+    """
+    levels = zip(fresh.pyramid(x, present), network.pyramid(x, present), strict=True)
+    factors = [float(new.std() / learned.std()) for new, learned in levels]
+    _scale_encoder(network.encoder, fresh.encoder, factors)
+    return factors
+
+
+def _scale_encoder(encoder: ResidualEncoder, fresh: ResidualEncoder, factors: list[float]) -> None:
+    encoder.conv_init.weight *= factors[0]
+    for i, level in enumerate(encoder.layers):
+        _scale_blocks(level["blocks"], fresh.layers[i]["blocks"], factors[i])
+        if i + 1 < len(factors):
+            level["downsample"].weight *= factors[i + 1] / factors[i]
 
 
 def _scale_blocks(blocks: torch.nn.Module, fresh: torch.nn.Module, factor: float) -> None:

@@ -8,11 +8,12 @@ surface.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-from emim.phantom.lesion import Lesion, draw_lesion
+from emim.phantom.lesion import Lesion, draw_lesions
 from emim.phantom.noise import SmoothNoise
 from emim.phantom.shapes import blend, coverage, ellipsoid, tube
 
@@ -33,7 +34,7 @@ class Anatomy:
         ventricles: size of the ventricles, 1 is usual.
         sulcus: half width of a sulcus in mm; atrophy widens it.
         gliosis: amount of white-matter gliosis around the ventricles and in spots, 0 for none.
-        lesion: or None.
+        lesions: all of one kind; none of a healthy brain.
     """
 
     affine: np.ndarray
@@ -45,7 +46,7 @@ class Anatomy:
     ventricles: float
     sulcus: float
     gliosis: float
-    lesion: Lesion | None
+    lesions: tuple[Lesion, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def draw_anatomy(rng: np.random.Generator, centre: np.ndarray, lesion_kind: str 
 
     Args:
         centre: world position (LPS mm) of the middle of the head.
-        lesion_kind: see :class:`emim.phantom.lesion.Lesion`; None for a brain without a lesion.
+        lesion_kind: see :func:`emim.phantom.lesion.draw_lesions`; None for a brain without a lesion.
     """
     angles = np.radians(rng.normal(0.0, [4.0, 3.0, 4.0]))
     scale = rng.normal(1.0, 0.035) * np.exp(rng.normal(0.0, 0.025, 3))
@@ -94,8 +95,8 @@ def draw_anatomy(rng: np.random.Generator, centre: np.ndarray, lesion_kind: str 
         inside = (_cerebrum(points) < -6.0 - 0.6 * radius) & (np.abs(points[0]) > 12.0 + 0.4 * radius)
         return inside & (_lateral_ventricles(points, 1.0) > 0.35 * radius)
 
-    lesion = None if lesion_kind is None else draw_lesion(rng, lesion_kind, is_free)
-    return Anatomy(**anatomy, lesion=lesion)
+    lesions = () if lesion_kind is None else draw_lesions(rng, lesion_kind, is_free)
+    return Anatomy(**anatomy, lesions=lesions)
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:
@@ -121,7 +122,9 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
     bend = [field.at(points) for field in a.warp]
     points = points + np.stack([2.5 * bend[i] + 0.8 * bend[i + 3] for i in range(3)])
     points = points.astype(np.float32)
-    before = points if a.lesion is None else a.lesion.displaced(points).astype(np.float32)
+    before = points
+    for lesion in a.lesions:
+        before = lesion.displaced(before).astype(np.float32)
 
     texture = a.texture.at(before)
     surface, cavity, layers = _brain(a, before, texture, spacing, voxel)
@@ -130,7 +133,7 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
     brain = np.ones(cavity.shape, bool) if skull else surface < 1.6
 
     label = np.zeros(cavity.shape, np.uint8)
-    if a.lesion is not None:
+    if a.lesions:
         share = _shares(layers)
         # A tumour of the cerebrum does not grow into the CSF, nor through the tentorium.
         closed = np.maximum(
@@ -138,7 +141,9 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
         )
         amounts = np.zeros((4, *cavity.shape), np.float32)
         amounts[0] = 1.0
-        for tissue, cover, strength, value in a.lesion.layers(points, voxel, share["white matter"], closed):
+        layered = [lesion.layers(points, voxel, share["white matter"], closed) for lesion in a.lesions]
+        # The oedema of all first: that of one does not cover the tumour of another.
+        for tissue, cover, strength, value in itertools.chain(*zip(*layered, strict=True)):
             amounts *= 1.0 - cover
             amounts[value] += cover
             layers.append((tissue, cover * np.float32(strength)))

@@ -23,7 +23,7 @@ from emim.phantom.signal import MODALITIES, draw_protocol
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
 _WRITING = threading.Lock()  # ITK's file formats are not made for several threads
-CLASSES = {"thick ring": "ring-enhancing", "centre": "centre-enhancing"}  # lesion kind to class
+CLASSES = ("multifocal", "solitary")  # kinds of lesions
 CLASSES_FILE = "classes.csv"
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
@@ -64,9 +64,9 @@ def generate(
         overwrite: replace a folder made by this function before.
         own_grids: every modality but T1 lies on a grid of its own: thick slices, tilted otherwise. Else
             one modality of every second subject does.
-        classes: every subject has a lesion of one of two kinds, as often as the other, and ``classes.csv``
-            says which. They differ in where the lesion enhances, not in how much of it does, so a
-            histogram of intensities hardly tells them apart.
+        classes: every subject has one large lesion or, as often, several small ones, and ``classes.csv``
+            says which. The volumes of tumour and oedema do not differ, so a histogram of intensities
+            hardly tells the classes apart.
 
     Returns:
         The folder.
@@ -104,7 +104,7 @@ def generate(
         made = _make_subjects(part, subjects, seed, labelled, spacing, skull, own_grids, classes, events)
         settings = {"seed": seed, "labelled": labelled, "spacing": spacing, "skull": skull}
         if classes:
-            rows = ["case,class", *(f"{m['id']},{CLASSES[m['lesion']]}" for m in made)]
+            rows = ["case,class", *(f"{m['id']},{m['lesion']}" for m in made)]
             (part / CLASSES_FILE).write_text("\n".join(rows) + "\n", encoding="utf-8")
         description = {"version": 1, "synthetic": True, **settings, "subjects": made}
         (part / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -173,7 +173,7 @@ def _make_subject(
     healthy = not labelled and i % 6 == 5
     kind = None if healthy else LESIONS[i % len(LESIONS)]
     if classes:  # one of each in a pair, in random order: orientation and grids alternate, too
-        kind = list(CLASSES)[np.random.default_rng([seed, i // 2, 4]).permutation(2)[i % 2]]
+        kind = CLASSES[np.random.default_rng([seed, i // 2, 4]).permutation(2)[i % 2]]
     centre = machine.uniform(-15.0, 15.0, 3)
     anatomy = draw_anatomy(body, centre, kind)
     protocol = draw_protocol(machine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,10 +18,8 @@ class Lesion:
     """One tumour and what surrounds it, in the coordinates of the head's own anatomy (LPS mm).
 
     Attributes:
-        kind: ``ring`` (enhancing rim around necrosis), ``thick ring`` (the same, large), ``centre`` (as
-            large, with as much enhancing tumour, but inside and the necrosis around it), ``solid`` (enhances
-            throughout, but for small necroses) or ``not enhancing`` (its core is non-enhancing tumour,
-            label 1 as in BraTS).
+        kind: ``ring`` (enhancing rim around necrosis), ``solid`` (enhances throughout, but for small
+            necroses) or ``not enhancing`` (its core is non-enhancing tumour, label 1 as in BraTS).
         centre, stretch: mm, and the relative lengths of its axes.
         core, rim, oedema: radius of tumour with core, thickness of the rim, width of the oedema; mm.
         severity: share of the tissue that oedema takes the place of, 0 to 1.
@@ -75,11 +73,7 @@ class Lesion:
         painted = [("oedema", coverage(oedema, voxel) * (1.0 - closed), infiltration, OEDEMA)]
         if self.kind == "not enhancing":
             return [*painted, ("tumour", solid, 0.9, CORE)]
-        if self.kind == "centre":  # with the volume of a shell as thick as the rim
-            share = 1.0 - (1.0 - self.rim / self.core) ** 3
-            inside = distance - share ** (1 / 3) * self.core * (1.0 + 0.16 * outline) - 0.8 * texture
-            inner = -inside
-        elif self.kind in ("ring", "thick ring"):
+        if self.kind == "ring":
             inner = core + self.rim * np.clip(1.0 + 0.35 * texture, 0.4, 1.8)
         else:
             inner = 2.2 - texture + 0.12 * np.maximum(core + self.core, 0.0)
@@ -91,31 +85,50 @@ class Lesion:
         return painted
 
 
-def draw_lesion(
+def draw_lesions(
     rng: np.random.Generator, kind: str, is_free: Callable[[np.ndarray, float], np.ndarray]
-) -> Lesion:
-    """A lesion at a place in the cerebrum where there is room.
+) -> tuple[Lesion, ...]:
+    """The lesions of a head, at places in the cerebrum where there is room.
 
     Args:
-        kind: see :class:`Lesion`.
+        kind: of one lesion, see :class:`Lesion`; or ``solitary``, a large solid one, or ``multifocal``, three
+            to five that are such a one at a smaller scale: together of the same volumes of tumour and oedema,
+            and at the same places.
         is_free: function of points (3, N) and a radius in mm -> bool (N,): where a lesion may be.
     """
-    large = kind in ("thick ring", "centre")
-    core = rng.uniform(15.0 if large else 10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)
+    large = kind in ("solitary", "multifocal")
+    if large:
+        core = rng.uniform(15.0, 20.0)
+    else:
+        core = rng.uniform(10.0, 20.0) if kind != "solid" else rng.uniform(7.0, 13.0)
     candidates = rng.uniform([-58, -72, -30], [58, 72, 56], size=(4000, 3)).T
-    free = np.flatnonzero(is_free(candidates, core))
-    centre = candidates[:, free[0]]
+    places = candidates[:, is_free(candidates, core)]
     stretch = np.exp(rng.normal(0.0, 0.14, 3))
-    return Lesion(
-        kind=kind,
-        centre=centre,
+    lesion = Lesion(
+        kind="solid" if large else kind,
+        centre=places[:, 0],
         stretch=stretch / np.prod(stretch) ** (1 / 3),
         core=core,
-        rim=rng.uniform(5.0, 7.0) if large else rng.uniform(3.0, 5.0),
-        oedema=rng.uniform(3.0, 8.0) if kind == "not enhancing" else rng.uniform(6.0, 16.0),
+        rim=rng.uniform(3.0, 5.0),
+        oedema=rng.uniform(3.0, 8.0) if large or kind == "not enhancing" else rng.uniform(6.0, 16.0),
         severity=rng.uniform(0.4, 0.9),
         push=core * rng.uniform(0.12, 0.35),
         bleeds=bool(rng.random() < 0.3),
         outline=SmoothNoise(rng, 34.0),
         texture=SmoothNoise(rng, 13.0),
     )
+    return _foci(lesion, places, int(rng.integers(3, 6))) if kind == "multifocal" else (lesion,)
+
+
+def _foci(whole: Lesion, places: np.ndarray, count: int) -> tuple[Lesion, ...]:
+    """``count`` lesions as ``whole`` but smaller, with its volume in total, at some of ``places`` (3, N)."""
+    scale = count ** (-1 / 3)
+    small = {name: scale * getattr(whole, name) for name in ("core", "rim", "oedema", "push")}
+    centres = places[:, :1]
+    for _ in range(count - 1):
+        gap = np.linalg.norm(places[:, :, None] - centres[:, None], axis=0).min(axis=1)
+        apart = gap > 2.6 * small["core"]
+        # The first that is far enough from the others, in the order drawn; without one, the farthest.
+        at = int(apart.argmax() if apart.any() else gap.argmax())
+        centres = np.column_stack([centres, places[:, at]])
+    return tuple(replace(whole, centre=centre, **small) for centre in centres.T)

@@ -354,7 +354,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
 
     Weights of a pre-training are brought to the scale of fresh ones, measured on ``batch``.
     """
-    from emim.networks.rescale import match_fresh_scale
+    from emim.networks.rescale import match_fresh_encoder, match_fresh_scale
     from emim.networks.transfer import transfer
 
     file = run.path / "transfer.json"
@@ -371,9 +371,13 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
             same_structures=_same_outputs(source, run.config),
         )
         segments = run.config.task == "segmentation"
-        if segments and not source.structures and run.config.network.backbone == "resunet":
-            decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
-            factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
+        learns = segments or run.config.classification.mode == "full"
+        if learns and not source.structures and run.config.network.backbone == "resunet":
+            if segments:
+                decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
+                factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
+            else:
+                factors = match_fresh_encoder(network, fresh, batch["input"], batch["present"])
             levels = ", ".join(f"{f:.3g}" for f in factors)
             report.adapted.append(
                 ("scale of the weights", f"levels times {levels}: features as in a fresh network")
