@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from recorder import Recorder
 
 from emim.cohort.case import Case, Cohort
 from emim.config import Structure
@@ -14,7 +15,6 @@ from emim.errors import EmimError
 from emim.evaluation.masks import prediction_values
 from emim.evaluation.scores import score
 from emim.evaluation.segmentation import evaluate
-from emim.events import Events
 from emim.inference.seg_nrrd import write_seg_nrrd
 from emim.volumes.grid import Grid
 
@@ -26,15 +26,6 @@ REGIONS = (
     Structure("ET", (3,), 3, (0, 0, 255)),
 )
 LESION = (Structure("lesion", (1,), 7, (255, 0, 0)),)
-
-
-class Recorder(Events):
-    def __init__(self):
-        super().__init__()
-        self.warnings = []
-
-    def warning(self, what, where=None, hint=None):
-        self.warnings.append(what)
 
 
 def cube(z, y, x, value=1, size=4) -> np.ndarray:

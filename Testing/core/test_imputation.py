@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from recorder import Recorder
 from torch import nn
 
 from emim.cli import main
 from emim.errors import Cancelled, EmimError
-from emim.events import Events
 from emim.imputation.impute import impute
 from emim.imputation.reconstructor import Reconstructor
 from emim.imputation.similarity import similarity
@@ -22,15 +22,6 @@ from emim.volumes.preprocess import robust_statistics
 
 SHAPE = (22, 24, 26)  # (Z, Y, X)
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
-
-
-class Recorder(Events):
-    def __init__(self):
-        super().__init__()
-        self.warnings = []
-
-    def warning(self, what, where=None, hint=None):
-        self.warnings.append(what)
 
 
 class MinusT2(nn.Module):

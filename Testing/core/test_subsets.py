@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from recorder import Recorder
 
 from emim.cli import main
 from emim.cohort.case import Case, Cohort
@@ -17,7 +18,6 @@ from emim.errors import Cancelled, EmimError
 from emim.evaluation.by_subset import evaluate_subsets
 from emim.evaluation.segmentation import evaluate
 from emim.evaluation.subsets import check_trained, distinct, marks, parse_subsets
-from emim.events import Events
 from emim.inference.predict import predict_case
 from emim.inference.segment import segment
 from emim.networks.build import build_segmenter
@@ -39,15 +39,6 @@ CARD = ModelCard(
     network=NetworkConfig(filters=2, blocks=(1, 1)),
     crop=16,
 )
-
-
-class Recorder(Events):
-    def __init__(self):
-        super().__init__()
-        self.warnings = []
-
-    def warning(self, what, where=None, hint=None):
-        self.warnings.append(what)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from emim.run import RunFolder, refuse_existing
 from emim.training.split import Split
 
 if TYPE_CHECKING:
-    from emim.training.tasks import Classification, Contrast, Finetuning, Pretraining
+    from emim.training.tasks import Classification, Finetuning, Pretraining
     from emim.volumes.cache import CachedCase
 
 # Seconds after which a trial is broken off.
@@ -107,7 +107,7 @@ def estimate_pretraining(
     found = open_cohort(cohort, out or "", False, events)
     used, split = check_cohort(found, config)
 
-    def make(config: PretrainConfig, *cases: Any) -> Pretraining | Contrast:
+    def make(config: PretrainConfig, *cases: Any) -> Pretraining:
         from emim.training.tasks import pretraining_task
 
         return pretraining_task(config, *cases)
@@ -153,7 +153,7 @@ def _estimate(
     config: Any,
     cohort: Cohort,
     split: Split,
-    make: Callable[..., Pretraining | Contrast | Finetuning | Classification],
+    make: Callable[..., Pretraining | Finetuning | Classification],
     out: str | Path | None,
     overwrite: bool,
     cache: str | Path | None,
@@ -271,7 +271,7 @@ class _Trial:
 
 def _try_training(
     run: RunFolder,
-    task: Pretraining | Contrast | Finetuning | Classification,
+    task: Pretraining | Finetuning | Classification,
     training: Sequence[CachedCase],
     events: Events,
 ) -> _Trial:

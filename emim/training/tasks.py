@@ -61,9 +61,15 @@ class Pretraining:
         self.config, self.device = config, device
         self._watched = training, validation
         torch.manual_seed(config.train.seed)
-        self.model = PretrainModel(len(config.modalities), config).to(device)
-        augmentation = for_pretraining(config.train.mirror)
-        self.data = PretrainBatches(training, config.train, augmentation, config.mask)
+        self.model = self._model().to(device)
+        self.data = self._batches(training)
+
+    def _model(self) -> torch.nn.Module:
+        return PretrainModel(len(self.config.modalities), self.config)
+
+    def _batches(self, training: Sequence[CachedCase]) -> PretrainBatches:
+        augmentation = for_pretraining(self.config.train.mirror)
+        return PretrainBatches(training, self.config.train, augmentation, self.config.mask)
 
     @cached_property
     def watch(self) -> PretrainWatch:
@@ -86,24 +92,16 @@ class Pretraining:
         write_reconstruction(run, self.watch.reconstruct(self.model, self.device), step)
 
 
-class Contrast:
-    """The contrastive baseline; the arguments are those of :class:`Pretraining`."""
+class Contrast(Pretraining):
+    """The contrastive baseline."""
 
-    trains: ClassVar[bool] = True
+    def _model(self) -> torch.nn.Module:
+        return ContrastModel(len(self.config.modalities), self.config)
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        training: Sequence[CachedCase],
-        validation: Sequence[CachedCase],
-        device: torch.device,
-    ) -> None:
-        self.config, self.device = config, device
-        self._watched = training, validation
-        torch.manual_seed(config.train.seed)
-        self.model = ContrastModel(len(config.modalities), config).to(device)
+    def _batches(self, training: Sequence[CachedCase]) -> ContrastBatches:
+        config = self.config
         augmentation = for_contrast(config.preprocess.spacing, config.train.mirror)
-        self.data = ContrastBatches(training, config.train, augmentation)
+        return ContrastBatches(training, config.train, augmentation)
 
     @cached_property
     def watch(self) -> ContrastWatch:
@@ -114,15 +112,11 @@ class Contrast:
             self.model, self.config.train, self.device, lambda model, batch, step: model(batch, step)
         )
 
-    def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
-        """The values of a validation; see :meth:`ContrastWatch.measure`."""
-        return self.watch.measure(self.model, self.device, should_stop)
-
     def write_preview(self, run: RunFolder, step: int) -> None:
         """Nothing: there is no reconstruction to look at."""
 
 
-def pretraining_task(config: PretrainConfig, *cases_and_device: Any) -> Pretraining | Contrast:
+def pretraining_task(config: PretrainConfig, *cases_and_device: Any) -> Pretraining:
     """The task of the objective of ``config``; the arguments are those of :class:`Pretraining`."""
     return (Contrast if config.objective == "contrastive" else Pretraining)(config, *cases_and_device)
 
