@@ -6,16 +6,14 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from EMIMLib import EmimError
 from EMIMSegmentLib.batch_table import batchTable, rowMessage
-from EMIMSegmentLib.folder_batch import patternArguments
+from EMIMSegmentLib.folder_batch import FolderRun, whatHappened
 from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
-from EMIMSegmentLib.worker_run import WorkerRun
 
 FILE = "classes.csv"  # in the folder of the results
 
 
-class ClassBatchRun(WorkerRun):
+class ClassBatchRun(FolderRun):
     """The result is a CSV file in a folder, and a table in the scene.
 
     What is wrong with one case does not keep the others from being done.
@@ -42,27 +40,11 @@ class ClassBatchRun(WorkerRun):
         onEvent=None,
         onFinished=None,
     ) -> None:
-        super().__init__(onEvent, onFinished)
-        self.rows: list[dict] = []
-        self.table = None
-        self._card = model.card
+        super().__init__(
+            "classify", source, model, Path(folder) / FILE, [],
+            reference=reference, device=device, overwrite=overwrite, onEvent=onEvent, onFinished=onFinished,
+        )  # fmt: skip
         self._results = Path(folder)
-        self._arguments = ["classify", "--model", str(model.path), "--cohort", str(source)]
-        self._arguments += ["--output", str(self._results / FILE), "--device", device]
-        self._arguments += ["--reference", reference] if reference else []
-        self._arguments += ["--overwrite"] if overwrite else []
-        self._arguments += patternArguments(model.card)
-
-    @property
-    def failed(self) -> list[str]:
-        """Cases that were not classified."""
-        return [row["case"] for row in self.rows if row["error"]]
-
-    def _prepare(self, folder: Path) -> list[str]:
-        return self._arguments
-
-    def _judge(self, error: EmimError) -> EmimError | None:
-        return error if self._worker.result is None else None  # the rows say which cases failed
 
     def _load(self, result: dict) -> str:
         self.rows = [_row(case) for case in result["cases"]]
@@ -88,12 +70,8 @@ class ClassBatchRun(WorkerRun):
 
 
 def _row(case: dict) -> dict:
-    error = case.get("error") or {}
     return {
-        "case": case["case"],
+        **whatHappened(case),
         "class": case.get("class"),
         "probabilities": case.get("probabilities") or {},
-        "error": error.get("what"),
-        "where": error.get("where"),
-        "hint": error.get("hint"),
     }

@@ -1,4 +1,4 @@
-"""Segmenting every case of a folder of files with one worker, unattended."""
+"""Every case of a folder of files, segmented or classified by one worker, unattended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,58 @@ from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.worker_run import WorkerRun
 
 
-class FolderBatchRun(WorkerRun):
-    """The results are files in a folder, and a table in the scene.
+class FolderRun(WorkerRun):
+    """A command of the core for all cases of a folder; the results are files, and a table in the scene.
+
+    Args:
+        command: ``segment`` or ``classify``.
+        source: folder of subject folders, or a datalist, as ``--cohort`` takes it.
+        output: what the command is told to write.
+        options: those that not every such command has.
+
+    Attributes:
+        rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; all at the end.
+        table: node with the rows; None before.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        source: str | Path,
+        model,
+        output: str | Path,
+        options: list[str],
+        *,
+        reference: str | None,
+        device: str,
+        overwrite: bool,
+        onEvent,
+        onFinished,
+    ) -> None:
+        super().__init__(onEvent, onFinished)
+        self.rows: list[dict] = []
+        self.table = None
+        self._card = model.card
+        self._arguments = [command, "--model", str(model.path), "--cohort", str(source)]
+        self._arguments += ["--output", str(output), "--device", device, *options]
+        self._arguments += ["--reference", reference] if reference else []
+        self._arguments += ["--overwrite"] if overwrite else []
+        self._arguments += patternArguments(model.card)
+
+    @property
+    def failed(self) -> list[str]:
+        """Cases of which there is no result."""
+        return [row["case"] for row in self.rows if row["error"]]
+
+    def _prepare(self, folder: Path) -> list[str]:
+        return self._arguments
+
+    def _judge(self, error: EmimError) -> EmimError | None:
+        return error if self._worker.result is None else None  # the rows say which cases failed
+
+
+class FolderBatchRun(FolderRun):
+    """Segments each case.
 
     What is wrong with one case does not keep the others from being done.
 
@@ -39,28 +89,12 @@ class FolderBatchRun(WorkerRun):
         onEvent=None,
         onFinished=None,
     ) -> None:
-        super().__init__(onEvent, onFinished)
-        self.rows: list[dict] = []
-        self.table = None
-        self._card = model.card
+        options = ["--quality", quality, *(["--probabilities"] if probabilities else [])]
+        super().__init__(
+            "segment", source, model, folder, options,
+            reference=reference, device=device, overwrite=overwrite, onEvent=onEvent, onFinished=onFinished,
+        )  # fmt: skip
         self._results = Path(folder)
-        self._arguments = ["segment", "--model", str(model.path), "--cohort", str(source)]
-        self._arguments += ["--output", str(folder), "--device", device, "--quality", quality]
-        self._arguments += ["--reference", reference] if reference else []
-        self._arguments += ["--probabilities"] if probabilities else []
-        self._arguments += ["--overwrite"] if overwrite else []
-        self._arguments += patternArguments(model.card)
-
-    @property
-    def failed(self) -> list[str]:
-        """Cases that were not segmented."""
-        return [row["case"] for row in self.rows if row["error"]]
-
-    def _prepare(self, folder: Path) -> list[str]:
-        return self._arguments
-
-    def _judge(self, error: EmimError) -> EmimError | None:
-        return error if self._worker.result is None else None  # cases that failed are in the summary
 
     def _load(self, result: dict) -> str:
         summary = json.loads((self._results / "summary.json").read_text(encoding="utf-8"))
@@ -80,13 +114,20 @@ def patternArguments(card) -> list[str]:
     return arguments
 
 
-def _row(case: dict) -> dict:
+def whatHappened(case: dict) -> dict:
+    """What the core says of any case: its name, and why it failed."""
     error = case.get("error") or {}
     return {
         "case": case["case"],
         "error": error.get("what"),
         "where": error.get("where"),
         "hint": error.get("hint"),
+    }
+
+
+def _row(case: dict) -> dict:
+    return {
+        **whatHappened(case),
         "volumes_ml": case.get("volumes_ml") or {},
         "output": case.get("output"),
         "segmentation": None,
