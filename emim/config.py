@@ -276,6 +276,8 @@ class FinetuneConfig:
         modality_dropout: chance that a training sample loses one or more of its modalities.
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
             at which what is new learns.
+        keep: the weights that become the model: those of the best validation, or the last; with two or three
+            validation cases the best is the best partly by chance.
         classification: what counts for the task classification alone.
         card: what the model package says about itself.
     """
@@ -292,6 +294,7 @@ class FinetuneConfig:
     foreground_share: float = 0.66
     modality_dropout: float = 0.3
     transferred_rate: float = 0.1
+    keep: str = "best"
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
     card: CardConfig = field(default_factory=CardConfig)
 

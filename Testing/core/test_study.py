@@ -68,6 +68,7 @@ def test_every_arm_has_the_same_plan_and_one_pretraining_a_seed(plan):
     }
     tuned = [j for j in jobs if j.commands[0][0] == "finetune"]
     assert len(tuned) == len(made.arms) * 2 * 2
+    assert all("--set=keep=last" in j.commands[0] for j in tuned)  # no choice by few validation cases
     differ = ("--out=", "--init=", "--labelled=", "--seed=")
     assert len({tuple(a for a in j.commands[0] if not a.startswith(differ)) for j in tuned}) == 1
     for job in tuned:

@@ -29,6 +29,7 @@ from emim.networks.transfer import transfer
 from emim.package.bundle import read_package
 from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.finetune import finetune
+from emim.training.finetune_watch import FinetuneWatch
 from emim.training.optimisation import learning_rate_at
 from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
@@ -478,6 +479,31 @@ def test_labelled_fractions_are_nested(phantoms, cache, tmp_path, small_finetune
         finetune(phantoms, tmp_path / str(count), None, config, cache=cache)
         chosen.append(set(json.loads((tmp_path / str(count) / "split.json").read_text())["training"]))
     assert len(chosen[0]) == 1 and len(chosen[1]) == 2 and chosen[0] < chosen[1]
+
+
+def test_the_best_or_the_last_weights_become_the_model(
+    phantoms, cache, tmp_path, small_finetune, monkeypatch
+):
+    real = FinetuneWatch.measure
+
+    def worse_each_time(self, *given):
+        values, shown = real(self, *given)
+        return {**values, "dice": scores.pop()}, shown
+
+    monkeypatch.setattr(FinetuneWatch, "measure", worse_each_time)
+    for keep, step, dice in (("best", 1, 0.5), ("last", 2, 0.25)):
+        scores = [0.25, 0.5]
+        run = tmp_path / keep
+        config = small_finetune(keep=keep, train__steps=2, train__validate_every=1)
+        package = read_package(finetune(phantoms, run, None, config, cache=cache))
+        assert (package.card.training["step"], package.card.training["validation_dice"]) == (step, dice)
+        last = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+        state = package.load_state()
+        assert all(torch.equal(state[k], last[k]) for k in last) == (keep == "last")
+        said = {"best": "best at step 1; 0.250 at the last", "last": "at the last step 2; 0.500 at the best"}
+        assert said[keep] in (run / "report" / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(EmimError, match="best or last|keep cannot be"):
+        finetune(phantoms, tmp_path / "run", None, small_finetune(keep="first"), cache=cache)
 
 
 def test_finetuning_refuses_what_cannot_work(phantoms, cache, tmp_path, small_finetune):

@@ -88,14 +88,18 @@ def outcome(run: RunRecord) -> str:
     model = model_link(run)
     if not len(steps):
         return light("plain", "…", "No validation yet", model)
-    best = int(np.argmax(values))
-    headline = f"Validation Dice {values[best]:.3f}" + ("" if run.state == "finished" else ", so far")
-    body = f"<p>Mean over structures and validation cases, best at step {number(int(steps[best]))}"
-    body += f"; {values[-1]:.3f} at the last validation." if best != len(steps) - 1 else "."
-    body += (
-        " The best step is chosen on these same cases, so expect a little less on new patients; "
-        "judge by cases that took no part.</p>"
-    )
+    best, last = int(np.argmax(values)), len(steps) - 1
+    keeps_last = run.config.get("keep") == "last"
+    shown, other = (last, best) if keeps_last else (best, last)
+    headline = f"Validation Dice {values[shown]:.3f}" + ("" if run.state == "finished" else ", so far")
+    which = "at the last step" if keeps_last else "best at step"
+    body = f"<p>Mean over structures and validation cases, {which} {number(int(steps[shown]))}"
+    if best != last:
+        body += f"; {values[other]:.3f} at {'the best' if keeps_last else 'the last'} validation"
+    body += "."
+    if not keeps_last:
+        body += " The best step is chosen on these same cases, so expect a little less on new patients."
+    body += " Judge by cases that took no part.</p>"
     return light("plain", "◎", headline, body + model)
 
 

@@ -29,10 +29,12 @@ def outcome(run: RunRecord) -> str:
             body += f"<h3>{title}</h3>{bullets(items)}"
     steps, losses = run.curve("validation", "cross_entropy")
     if len(steps):
-        best = int(np.argmin(losses))
+        keeps_last = run.config.get("keep") == "last"
+        kept = len(steps) - 1 if keeps_last else int(np.argmin(losses))
         body += (
-            f"<p>The model is that of step {number(int(steps[best]))}, whose validation cross-entropy is the "
-            f"lowest ({losses[best]:.3f}).</p>"
+            f"<p>The model is that of step {number(int(steps[kept]))}, "
+            + ("the last" if keeps_last else "whose validation cross-entropy is the lowest")
+            + f" ({losses[kept]:.3f}).</p>"
         )
     return light(*_LIGHTS.get(state, ("unsure", "?")), headline, body + model_link(run))
 

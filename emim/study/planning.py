@@ -40,7 +40,8 @@ def make_plan(
     Args:
         found: the cohort.
         given_split: of a split file, see :func:`emim.training.split.read_split`.
-        settings: see :func:`emim.study.settings.parse_settings`.
+        settings: see :func:`emim.study.settings.parse_settings`; models are of the last step unless
+            ``keep`` is set.
         arms: names of those to take part; None: all.
         labelled: numbers of labelled cases; None: the study's fractions of those there are.
         classes_file: CSV or JSON with the class of each case, for a study that classifies.
@@ -48,6 +49,8 @@ def make_plan(
     Raises:
         EmimError: for what cannot work, or when no arm is left.
     """
+    # The best of few validation cases is luck that would differ between arms.
+    settings = {**settings, "finetune": {"keep": "last", **settings["finetune"]}}
     classes = _classes(study, found, classes_file)
     if classes is not None:
         given = {"task": "classification", "classification.labels": str(classes_file)}

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
@@ -19,6 +19,7 @@ from emim.events import Events
 from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.package.model import ModelCard
 from emim.report.page import update_report
+from emim.report.record import is_number, read_run
 from emim.run import RunFolder, write_json
 from emim.training.card import make_card
 from emim.training.classes import (
@@ -242,6 +243,8 @@ def _check(config: FinetuneConfig) -> None:
     for name in ("foreground_share", "modality_dropout", "transferred_rate"):
         if not 0 <= getattr(config, name) <= 1:
             raise EmimError(f"Setting {name} cannot be {getattr(config, name)!r}.", hint="It is a share.")
+    if config.keep not in ("best", "last"):
+        raise EmimError(f"Setting keep cannot be {config.keep!r}.", hint="It is best or last.")
 
 
 def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | None) -> Path:
@@ -296,28 +299,37 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 
 
 def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
-    """Make the model package of the best weights."""
+    """Make the model package of the weights that are kept."""
     from emim.package.bundle import write_package
 
     events = run.events
-    best = run.load_checkpoint("best.pt") or run.load_checkpoint("last.pt")
-    score = best.get("score")
-    reached = {"validation_dice": score}
-    said = f", validation Dice {score:.3f}" if score is not None else ""
+    kept = _kept(run)
+    step = kept["step"]
     if card.task == "classification":
-        reached, said = reached_scores(run, best["step"])
-    card = dataclasses.replace(card, training={**card.training, "step": best["step"], **reached})
-    write_package(run.model, card, best["model"], overwrite=run.model.exists())
+        reached, said = reached_scores(run, step)
+    else:
+        score = read_run(run.path).metrics.get("validation", {}).get(step, {}).get("dice")
+        score = score if is_number(score) else None
+        reached = {"validation_dice": score}
+        said = "" if score is None else f", validation Dice {score:.3f}"
+    card = dataclasses.replace(card, training={**card.training, "step": step, **reached})
+    write_package(run.model, card, kept["model"], overwrite=run.model.exists())
     report_page = update_report(run)
-    events.status(f"Model of step {best['step']}{said}: {run.model}")
+    events.status(f"Model of step {step}{said}: {run.model}")
     events.result(
         run=run.path,
         model=run.model,
-        step=best["step"],
+        step=step,
         **reached,
         report=report_page,
         seconds=round(time.time() - started, 1),
     )
+
+
+def _kept(run: RunFolder) -> dict[str, Any]:
+    """The checkpoint that becomes the model."""
+    best, last = (run.load_checkpoint(f"{name}.pt") for name in ("best", "last"))
+    return last if best is None or (last and run.config.keep == "last") else best
 
 
 def _prepare(run: RunFolder, task: Classification) -> None:
