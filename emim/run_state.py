@@ -28,6 +28,7 @@ class RunState:
     Attributes:
         folder, name: where it is, and the folder's name.
         command: "pretrain" or "finetune".
+        task: of fine-tuning: "segmentation" or "classification"; else None.
         state: "waiting" (nothing done yet), "running", "paused" (stopped or killed; can be resumed),
             "failed" (see ``error``) or "finished".
         step, steps: steps done and planned.
@@ -46,6 +47,7 @@ class RunState:
     folder: Path
     name: str
     command: str
+    task: str | None
     state: str
     step: int
     steps: int
@@ -85,6 +87,8 @@ def read_run(folder: str | Path) -> RunState:
         folder=folder,
         name=folder.name,
         command=config["command"],
+        # Before there was another task, none was written.
+        task=config.get("task", "segmentation") if config["command"] == "finetune" else None,
         state=_state(running, ending, bool(last)),
         step=next((e["done"] for e in reversed(last) if _is_step(e)), 0),
         steps=train.get("steps", 0) if isinstance(train, dict) else 0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +66,6 @@ class RunMonitor:
         self._foreign = False  # another process trains in the folder; the one started here was refused
         self._reportedPhase = ""
         self._polling = False
-        self._task: str | None = None  # once it is known
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL)
         self._timer.connect("timeout()", self.poll)
@@ -131,9 +129,9 @@ class RunMonitor:
     @property
     def classifies(self) -> bool:
         """Whether it fine-tunes for classification."""
-        if self._task is None:
-            self._task = self._readTask()
-        return self._task == "classification"
+        if self.state:
+            return self.state.task == "classification"
+        return self._job is not None and "classification" in self._job.worker.arguments
 
     @property
     def canPause(self) -> bool:
@@ -311,14 +309,6 @@ class RunMonitor:
                 self.folder,
                 _("Check the rights of the run folder."),
             ) from error
-
-    def _readTask(self) -> str | None:
-        """The task in the run's settings, or in the command as long as there is no folder."""
-        try:
-            return str(json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("task"))
-        except (OSError, ValueError, AttributeError):
-            arguments = self._job.worker.arguments if self._job is not None else []
-            return arguments[arguments.index("--task") + 1] if "--task" in arguments else None
 
     def _makeJob(self, arguments: Sequence[str]) -> Any:
         from EMIMLib.job import Job

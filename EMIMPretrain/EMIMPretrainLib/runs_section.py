@@ -18,7 +18,7 @@ from .table_setup import fitHeight, setUpTable
 from .verdict_words import COLOURS
 
 INTERVAL = 5000  # ms between two looks for runs that others have started
-KINDS = {"pretrain": _("pre-train"), "finetune": _("fine-tune")}
+KINDS = {"pretrain": _("pre-train"), "finetune": _("fine-tune"), "classification": _("classify")}
 STATES = {
     "running": _("running"),
     "paused": _("paused"),
@@ -164,11 +164,13 @@ class RunsSection:
         elif run.step:
             words += f" {run.step}"
         light = _light(run) if light is None else light
-        return [light, run.name, KINDS.get(run.command, run.command), words, _when(run.updated)]
+        kind = KINDS["classification" if run.task == "classification" else run.command]
+        return [light, run.name, kind, words, _when(run.updated)]
 
     def _monitorCells(self, monitor) -> list[str]:
         if monitor.state is None:
-            kind, state = KINDS.get(monitor.command, ""), STATES.get(monitor.phase, monitor.phase)
+            kind = KINDS.get("classification" if monitor.classifies else monitor.command, "")
+            state = STATES.get(monitor.phase, monitor.phase)
             return ["grey", monitor.name, kind, state, _("now")]
         return self._cells(monitor.state, monitor.phase, self.logic.verdict(monitor).colour)
 

@@ -65,8 +65,8 @@ def isInstalled(runFolder: Path, registry: ModelRegistry) -> bool:
 
 
 def _describe(run: RunState) -> str:
-    kinds = {"pretrain": _("pre-training"), "finetune": _("fine-tuned")}
-    parts = [kinds.get(run.command, run.command)]
+    kinds = {"segmentation": _("segmentation"), "classification": _("classification")}
+    parts = [kinds.get(run.task, _("pre-training"))]
     if run.state == "finished":
         parts.append(_("steps: {n}").format(n=run.step))
     else:

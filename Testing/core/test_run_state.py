@@ -162,6 +162,22 @@ def test_runs_are_found_two_levels_deep_the_latest_first(tmp_path, capsys):
     assert result["runs"][0]["folder"] == str(new)
 
 
+def test_runs_tell_what_they_train(tmp_path, capsys):
+    verdict = {"state": "better than guessing"}
+    for name, config, task, word in (
+        ("before", {}, None, "pretrain"),
+        ("old", {"command": "finetune"}, "segmentation", "finetune"),
+        ("new", {"command": "finetune", "task": "classification"}, "classification", "classify"),
+    ):
+        run = make_run(tmp_path / name, step(1), **config)
+        (run / "report").mkdir()
+        (run / "report" / "verdict.json").write_text(json.dumps(verdict))
+        assert read_run(run).task == task
+        assert main(["runs", str(run)]) == 0
+        shown = capsys.readouterr().out
+        assert f"  {word} " in shown and "(better than guessing)" in shown
+
+
 # ---- events as they come ------------------------------------------------------------------------
 
 

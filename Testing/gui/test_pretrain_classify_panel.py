@@ -16,6 +16,7 @@ from pretrain_story import (  # noqa: E402, F401
     shot,
     show_table,
     table,
+    table_texts,
     write_events,
 )
 
@@ -157,6 +158,7 @@ def test_a_classification_run_is_watched(panel, host, tmp_path):
     panel.runs.attach(run)
     ui = panel.ui
     assert "(classification)" in ui.watchTitleLabel.text
+    assert table_texts(ui.runsTable)[0][1:4] == ["Artig", "classify", "finished 40"]
     assert "Better than guessing" in ui.verdictLabel.text
     assert "Recognised: benign 90%, malignant 70%." in ui.verdictLabel.text
     assert not ui.showPreviewButton.enabled and "no picture" in ui.showPreviewButton.toolTip

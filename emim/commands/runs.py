@@ -28,8 +28,9 @@ def _runs(options: argparse.Namespace, events: Events) -> None:
 def _line(run: RunState) -> str:
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
     state = run.state
-    if run.verdict and run.command == "pretrain":
+    if run.verdict:
         state += f" ({run.verdict.get('state')})"
     left = f", {run.seconds_left / 60:.0f} min left" if run.seconds_left is not None else ""
     said = f"\n  {run.error['what']}" if run.error else ""
-    return f"{begun}  {run.command:8s}  step {run.step} of {run.steps}{left}  {state:24s}  {run.folder}{said}"
+    kind = "classify" if run.task == "classification" else run.command
+    return f"{begun}  {kind:8s}  step {run.step} of {run.steps}{left}  {state:24s}  {run.folder}{said}"
