@@ -70,10 +70,6 @@ class BatchSection:
             if not _path(self.ui.batchFolderPathLineEdit):
                 return _("Choose the folder of the cases.")
             return "" if _path(self.ui.batchOutputPathLineEdit) else _("Choose a folder for the results.")
-        if self.state.classifies:
-            return _(
-                "Loaded studies are classified one at a time, by Apply; choose a folder of cases instead."
-            )
         return "" if self.logic.loadedStudies(self.state.card) else _("No study is loaded.")
 
     def _plan(self) -> str:
@@ -94,26 +90,19 @@ class BatchSection:
         folder = _path(ui.batchFolderPathLineEdit)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
             edit.addCurrentPathToHistory()
-        if self.state.classifies:
-            return self.logic.classifyFolder(
-                folder,
-                self.state.model,
-                _path(ui.batchOutputPathLineEdit),
-                overwrite=ui.batchOverwriteCheckBox.checked,
-                waitForCompletion=False,
-                onEvent=follow,
-                onFinished=onFinished,
-            )
-        return self.logic.batch(
+        begin, options = self.logic.classifyBatch, {}
+        if not self.state.classifies:
+            begin = self.logic.batch
+            options = {"quality": node.quality, "probabilities": node.probabilities}
+        return begin(
             folder if self.fromFolder else self.logic.loadedStudies(self.state.card),
             self.state.model,
             _path(ui.batchOutputPathLineEdit) or None,
-            quality=node.quality,
-            probabilities=node.probabilities,
             overwrite=ui.batchOverwriteCheckBox.checked,
             waitForCompletion=False,
             onEvent=follow,
             onFinished=onFinished,
+            **options,
         )
 
     def _onDone(self, run) -> None:

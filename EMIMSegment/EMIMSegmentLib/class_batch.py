@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slicer.i18n import tr as _
-
-from EMIMSegmentLib.batch_table import batchTable, rowMessage
+from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable
 from EMIMSegmentLib.folder_batch import FolderRun, whatHappened
-from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
-
-FILE = "classes.csv"  # in the folder of the results
 
 
 class ClassBatchRun(FolderRun):
@@ -23,8 +18,7 @@ class ClassBatchRun(FolderRun):
         folder: where the table goes, as :data:`FILE`.
 
     Attributes:
-        rows: dicts of ``case``, ``class`` (None where it failed), ``probabilities`` (class to probability),
-            ``error``, ``where`` and ``hint``; all at once, when the worker is done.
+        rows: see :mod:`EMIMSegmentLib.class_batch_table`; all at once, when the worker is done.
         table: node with the rows; None before.
     """
 
@@ -48,25 +42,8 @@ class ClassBatchRun(FolderRun):
 
     def _load(self, result: dict) -> str:
         self.rows = [_row(case) for case in result["cases"]]
-        self.table = batchTable(str(self._results), self._card)
-        columns = [
-            textColumn("Case", [row["case"] for row in self.rows]),
-            textColumn("Class", [row["class"] or _("failed") for row in self.rows]),
-        ]
-        for name in self._card.classes:
-            columns.append(numberColumn(name, [row["probabilities"].get(name) for row in self.rows], 4))
-        columns.append(textColumn("Message", [rowMessage(row) for row in self.rows]))
-        fillTable(self.table, columns)
-        return self._summary()
-
-    def _summary(self) -> str:
-        done = len(self.rows) - len(self.failed)
-        text = _("Classified {done} of {count} cases: {file}").format(
-            done=done, count=len(self.rows), file=self._results / FILE
-        )
-        if self.failed:
-            text += ". " + _("Failed: {names}.").format(names=", ".join(self.failed))
-        return text
+        self.table = updateClassBatchTable(str(self._results), self._card, self.rows)
+        return describeClasses(self.rows, self._results)
 
 
 def _row(case: dict) -> dict:

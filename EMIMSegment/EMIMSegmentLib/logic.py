@@ -31,7 +31,7 @@ from EMIMSegmentLib.export_result import exportResult
 from EMIMSegmentLib.folder_batch import FolderBatchRun
 from EMIMSegmentLib.parameter_node import EMIMSegmentParameterNode
 from EMIMSegmentLib.segmentation_run import SegmentationRun
-from EMIMSegmentLib.study_batch import StudyBatchRun
+from EMIMSegmentLib.study_batch import StudyBatchRun, StudyClassRun
 
 
 class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
@@ -53,6 +53,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             | FolderBatchRun
             | StudyBatchRun
             | ClassBatchRun
+            | StudyClassRun
             | None
         ) = None
 
@@ -279,24 +280,18 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         options["probabilities"] = probabilities
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
         if isinstance(studies, (str, Path)):
-            if not folder:
-                raise EmimError(_("No folder for the results is chosen."), hint=_("Choose one."))
-            run = FolderBatchRun(studies, model, folder, **options, **callbacks)
+            run = FolderBatchRun(studies, model, _needed(folder), **options, **callbacks)
         else:
-
-            def makeRun(inputs: dict, **more) -> SegmentationRun:
-                known = {**options, "reference": reference if reference in inputs else None}
-                return SegmentationRun(model, inputs, **known, **more)
-
+            makeRun = _maker(SegmentationRun, model, options)
             run = StudyBatchRun(studies, model.card, makeRun, folder=folder, **callbacks)
         self._start(run, waitForCompletion)
         return run
 
-    def classifyFolder(
+    def classifyBatch(
         self,
-        source: str | Path,
+        studies: str | Path | list,
         model: str | Path | InstalledModel,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         reference: str | None = None,
         device: str | None = None,
@@ -304,26 +299,24 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         waitForCompletion: bool = True,
         onEvent=None,
         onFinished=None,
-    ) -> ClassBatchRun:
-        """Classify all cases of a folder unattended; a case that fails is a row with its error.
+    ) -> ClassBatchRun | StudyClassRun:
+        """Classify many cases unattended; a case that fails is a row with its error.
 
         Args:
-            source: a folder of subject folders, or a datalist.
-            folder: where ``classes.csv`` is written.
+            studies: as for :meth:`batch`.
+            folder: where ``classes.csv`` is written; needed for a folder of files.
             overwrite: replace that of an earlier batch.
 
         See :meth:`classify` for the rest. The run has ``rows``, ``failed`` and ``table``.
         """
-        run = ClassBatchRun(
-            source,
-            self._model(model, "classification"),
-            folder,
-            reference=reference,
-            device=_device(device),
-            overwrite=overwrite,
-            onEvent=onEvent,
-            onFinished=onFinished,
-        )
+        model = self._model(model, "classification")
+        options = {"reference": reference, "device": _device(device)}
+        callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
+        if isinstance(studies, (str, Path)):
+            run = ClassBatchRun(studies, model, _needed(folder), **options, **callbacks)
+        else:
+            makeRun = _maker(ClassificationRun, model, options)
+            run = StudyClassRun(studies, model.card, makeRun, folder=folder, **callbacks)
         self._start(run, waitForCompletion)
         return run
 
@@ -356,11 +349,27 @@ def refuseOtherTask(card, task: str) -> None:
         return
     if task == "segmentation":
         what = _("The model “{name}” tells cases apart; it does not segment.")
-        hint = _("Use classify() or classifyFolder(), or choose a model for segmentation.")
+        hint = _("Use classify() or classifyBatch(), or choose a model for segmentation.")
     else:
         what = _("The model “{name}” segments structures; it does not classify.")
         hint = _("Use process() or batch(), or choose a model for classification.")
     raise EmimError(what.format(name=card.name), hint=hint)
+
+
+def _needed(folder: str | Path | None) -> str | Path:
+    if not folder:
+        raise EmimError(_("No folder for the results is chosen."), hint=_("Choose one."))
+    return folder
+
+
+def _maker(kind, model: InstalledModel, options: dict):
+    """Makes the run of one study of a batch; the reference counts where the study has it."""
+
+    def makeRun(inputs: dict, **more):
+        reference = options["reference"] if options["reference"] in inputs else None
+        return kind(model, inputs, **{**options, "reference": reference}, **more)
+
+    return makeRun
 
 
 def _device(device: str | None) -> str:

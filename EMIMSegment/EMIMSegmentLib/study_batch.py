@@ -1,4 +1,4 @@
-"""Segmenting examinations that are loaded in the scene, one after the other, unattended."""
+"""Examinations that are loaded in the scene, segmented or classified one after the other, unattended."""
 
 from __future__ import annotations
 
@@ -6,43 +6,49 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import Cancelled, EmimError
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
+from EMIMSegmentLib.case_run import CaseRun
+from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
 from EMIMSegmentLib.export_result import exportResult
 from EMIMSegmentLib.guessing import Study
 from EMIMSegmentLib.result_nodes import modelName
-from EMIMSegmentLib.segmentation_run import SegmentationRun, measurementsOf
-from EMIMSegmentLib.worker_run import CANCELLED, FINISHED, PREPARING, RUNNING
+from EMIMSegmentLib.segmentation_run import measurementsOf
+from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING
 
-CASE = "EMIM.BatchCase"  # attribute of a segmentation that a batch made: the case
+CASE = "EMIM.BatchCase"  # attribute of a node that a batch made: the case
 
 
-class StudyBatchRun:
+class StudyRun:
     """Has the face of a :class:`EMIMSegmentLib.worker_run.WorkerRun`.
 
     What is wrong with one case does not keep the others from being done. Cancelling keeps the cases that
-    are done. Segmentations of an earlier batch are replaced.
+    are done. Results of an earlier batch are replaced.
 
     Args:
         studies: :class:`Study`, or dicts of modality to volume node.
-        makeRun: makes the run of one case from its inputs; takes outputSegmentation, onEvent, onFinished.
-        folder: results are also written there, one ``.nii.gz`` a case; None: only to the scene.
+        makeRun: makes the run of one case from its inputs, what :meth:`_again` says, onEvent and onFinished.
+        folder: results are also written there; None: only to the scene.
         overwrite: replace files from an earlier batch.
 
     Attributes:
-        rows: see :mod:`EMIMSegmentLib.batch_table`; each comes when its case is done.
+        rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; each comes when its case
+            is done.
         table: node with the rows; None before the end.
     """
+
+    NOTHING: ClassVar[dict] = {}  # what a row has besides, where the case failed
 
     def __init__(
         self,
         studies: list,
         card,
-        makeRun: Callable[..., SegmentationRun],
+        makeRun: Callable[..., CaseRun],
         *,
         folder: str | Path | None = None,
         overwrite: bool = False,
@@ -51,7 +57,7 @@ class StudyBatchRun:
     ) -> None:
         if not studies:
             raise EmimError(
-                _("There is no examination to segment."),
+                _("There is no examination."),
                 hint=_("Load volumes whose names tell the modality, or choose a folder."),
             )
         self.state = PREPARING
@@ -70,7 +76,7 @@ class StudyBatchRun:
         self._overwrite = overwrite
         self._onEvent = onEvent
         self._onFinished = onFinished
-        self._run: SegmentationRun | None = None
+        self._run: CaseRun | None = None
         self._case: _Case | None = None
         self._background = False
         self._cancelRequested = False
@@ -87,7 +93,7 @@ class StudyBatchRun:
 
     @property
     def failed(self) -> list[str]:
-        """Cases that were not segmented."""
+        """Cases of which there is no result."""
         return [row["case"] for row in self.rows if row["error"]]
 
     def start(self, background: bool) -> None:
@@ -107,6 +113,7 @@ class StudyBatchRun:
 
         Raises:
             Cancelled: when it was cancelled.
+            EmimError: when the table of all cases could not be written.
         """
         while self.running:
             run = self._run
@@ -114,6 +121,8 @@ class StudyBatchRun:
                 run.wait()
             if run.running:  # the application quits
                 break
+        if self.error is not None:
+            raise self.error
         if self.state != FINISHED:
             raise Cancelled(_("The scene was closed.") if self.sceneClosed else _("Cancelled."))
 
@@ -132,7 +141,7 @@ class StudyBatchRun:
             try:
                 self._startRun()
             except EmimError as error:
-                self.rows.append(_row(self._case.name, error))
+                self.rows.append(self._row(error))
                 continue
             if self._background:
                 return
@@ -145,52 +154,56 @@ class StudyBatchRun:
         inputs = {m: slicer.mrmlScene.GetNodeByID(i) for m, i in self._case.nodeIDs.items()}
         self._run = self._makeRun(
             {m: node for m, node in inputs.items() if node is not None},
-            outputSegmentation=_earlier(self._case.name, self._card),
+            **self._again(),
             onEvent=self._say,
             onFinished=self._onRunFinished if self._background else None,
         )
         self._run.start(self._background)
 
-    def _onRunFinished(self, run: SegmentationRun) -> None:
+    def _onRunFinished(self, run: CaseRun) -> None:
         self._take(run)
         self._next()
 
-    def _take(self, run: SegmentationRun) -> None:
+    def _take(self, run: CaseRun) -> None:
         self.log += run.log
         if run.cancelled:
             self._cancelRequested = True
             self.sceneClosed = run.sceneClosed
-            return
-        if run.error is not None:
-            self.rows.append(_row(self._case.name, run.error))
-            return
-        name = self._case.name
-        run.segmentation.SetAttribute(CASE, name)
-        run.segmentation.GetDisplayNode().SetVisibility(False)  # or all patients' results lie over each other
-        volumes = {m["structure"]: m["volume_ml"] for m in measurementsOf(run.result)}
-        row = {**_row(name), "volumes_ml": volumes, "segmentation": run.segmentation.GetID()}
-        self.rows.append(row)
-        if self._folder is not None:
-            try:
-                row["output"] = str(exportResult(run.segmentation, self._file(name)))
-            except EmimError as error:
-                row.update(error=error.what, where=error.where, hint=error.hint)
+        elif run.error is not None:
+            self.rows.append(self._row(run.error))
+        else:
+            self.rows.append(self._found(run))
 
     def _end(self) -> None:
-        if self.rows and not self.sceneClosed:
-            self.table = updateBatchTable(str(self._folder or _("loaded volumes")), self._card, self.rows)
-        self.summary = describeRows(self.rows)
         self.state = CANCELLED if self._cancelRequested else FINISHED
+        if self.rows and not self.sceneClosed:
+            try:
+                self.summary = self._conclude(str(self._folder or _("loaded volumes")))
+            except EmimError as error:
+                self.error, self.state = error, FAILED
         if self._onFinished is not None:
             self._onFinished(self)
+
+    def _row(self, error: EmimError | None = None, **found) -> dict:
+        return {
+            "case": self._case.name,
+            "error": error.what if error else None,
+            "where": error.where if error else None,
+            "hint": error.hint if error else None,
+            **self.NOTHING,
+            **found,
+        }
+
+    def _earlier(self, kind: str):
+        """The node that an earlier batch made of this case with this model, or None."""
+        for node in slicer.util.getNodesByClass(kind):
+            if node.GetAttribute(CASE) == self._case.name and modelName(node) == self._card.name:
+                return node
+        return None
 
     def _say(self, event: dict) -> None:
         if self._onEvent is not None:
             self._onEvent({**event, "case": self._case.name})
-
-    def _file(self, case: str) -> Path:
-        safe = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in case).strip(" .")
-        return self._folder / f"{safe or 'case'}.nii.gz"
 
     def _checkFolder(self) -> None:
         try:
@@ -201,13 +214,94 @@ class StudyBatchRun:
                 self._folder,
                 _("Choose another folder."),
             ) from error
-        existing = [self._file(case.name) for case in self._cases if self._file(case.name).exists()]
+        existing = [file for file in self._files() if file.exists()]
         if existing and not self._overwrite:
             raise EmimError(
                 _("There are results in the folder already."),
                 existing[0],
                 _("Choose another folder, or let them be overwritten."),
             )
+
+    # What a kind of batch fills in
+
+    def _again(self) -> dict:
+        """Arguments of ``makeRun`` that make the case replace the result of an earlier batch."""
+        raise NotImplementedError
+
+    def _found(self, run) -> dict:
+        """The row of a case that is done, whose results are marked with :data:`CASE` and written."""
+        raise NotImplementedError
+
+    def _files(self) -> list[Path]:
+        """The files that are going to be written."""
+        raise NotImplementedError
+
+    def _conclude(self, source: str) -> str:
+        """Fill the table of all rows, :attr:`table`; return one sentence about the batch."""
+        raise NotImplementedError
+
+
+class StudyBatchRun(StudyRun):
+    """Segments each study; in a folder, one ``.nii.gz`` a case.
+
+    Attributes:
+        rows: see :mod:`EMIMSegmentLib.batch_table`.
+    """
+
+    NOTHING: ClassVar = {"volumes_ml": {}, "output": None, "segmentation": None}
+
+    def _again(self) -> dict:
+        return {"outputSegmentation": self._earlier("vtkMRMLSegmentationNode")}
+
+    def _found(self, run) -> dict:
+        run.segmentation.SetAttribute(CASE, self._case.name)
+        run.segmentation.GetDisplayNode().SetVisibility(False)  # or all patients' results lie over each other
+        volumes = {m["structure"]: m["volume_ml"] for m in measurementsOf(run.result)}
+        row = self._row(volumes_ml=volumes, segmentation=run.segmentation.GetID())
+        if self._folder is not None:
+            try:
+                row["output"] = str(exportResult(run.segmentation, self._file(self._case.name)))
+            except EmimError as error:
+                row.update(error=error.what, where=error.where, hint=error.hint)
+        return row
+
+    def _files(self) -> list[Path]:
+        return [self._file(case.name) for case in self._cases]
+
+    def _conclude(self, source: str) -> str:
+        self.table = updateBatchTable(source, self._card, self.rows)
+        return describeRows(self.rows)
+
+    def _file(self, case: str) -> Path:
+        safe = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in case).strip(" .")
+        return self._folder / f"{safe or 'case'}.nii.gz"
+
+
+class StudyClassRun(StudyRun):
+    """Classifies each study; in a folder, one table of all.
+
+    Attributes:
+        rows: see :mod:`EMIMSegmentLib.class_batch_table`.
+    """
+
+    NOTHING: ClassVar = {"class": None, "probabilities": {}}
+
+    def _again(self) -> dict:
+        return {"outputTable": self._earlier("vtkMRMLTableNode")}
+
+    def _found(self, run) -> dict:
+        run.table.SetAttribute(CASE, self._case.name)
+        likeliest = max(run.probabilities, key=run.probabilities.get)
+        return self._row(probabilities=run.probabilities, **{"class": likeliest})
+
+    def _files(self) -> list[Path]:
+        return [self._folder / FILE]
+
+    def _conclude(self, source: str) -> str:
+        self.table = updateClassBatchTable(source, self._card, self.rows)
+        if self._folder is not None:
+            writeClasses(self._folder / FILE, self.rows, self._card)
+        return describeClasses(self.rows, self._folder)
 
 
 class _Case:
@@ -231,23 +325,3 @@ def _named(studies: list) -> list[tuple[str, dict]]:
             unique, i = f"{name} ({i})", i + 1
         named.append((unique, inputs))
     return named
-
-
-def _earlier(case: str, card):
-    """The segmentation that an earlier batch made of this case with this model, or None."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(CASE) == case and modelName(node) == card.name:
-            return node
-    return None
-
-
-def _row(case: str, error: EmimError | None = None) -> dict:
-    return {
-        "case": case,
-        "error": error.what if error else None,
-        "where": error.where if error else None,
-        "hint": error.hint if error else None,
-        "volumes_ml": {},
-        "output": None,
-        "segmentation": None,
-    }

@@ -82,7 +82,7 @@ def test_models_are_marked_and_the_panel_follows_their_task(both, host):
     assert ui.applyButton.enabled and "class" in ui.applyButton.toolTip
     assert "each class" in ui.resultLabel.text
     ui.batchSceneRadioButton.click()
-    assert not ui.batchButton.enabled and "one at a time" in ui.batchButton.toolTip
+    assert ui.batchButton.enabled and ui.batchHintLabel.text == "1 studies: sub-001"
     choose(both, "bright")
     assert visible(both) == list(SEGMENTATION_ONLY[:-1]) and ui.runCollapsibleButton.text == "Segment"
     assert ui.applyButton.toolTip == "Segment the inputs." and "Finds" in ui.modelCardLabel.text
@@ -149,6 +149,23 @@ def test_a_folder_of_cases_becomes_a_table_that_names_the_broken_case(both, host
     ui.batchButton.click()  # nothing is overwritten
     assert host.processEvents(120, until=lambda: both.state.job is None)
     assert "exists already" in both.logic.run.error.what
+
+
+def test_all_loaded_studies_are_classified(both, host, cohort_folder, tmp_path):
+    load_case(host, cohort_folder / "sub-002")
+    ui = both.ui
+    ui.batchCollapsibleButton.collapsed = False
+    ui.batchSceneRadioButton.click()
+    ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
+    ui.batchButton.click()
+    assert host.processEvents(120, until=lambda: both.state.job is None)
+    run = both.logic.run
+    shown = dict(table_rows(ui.batchTable))
+    likeliest = {r["case"]: (r["class"], max(r["probabilities"].values())) for r in run.rows}
+    assert shown == {case: f"{name} {share:.1%}" for case, (name, share) in likeliest.items()}
+    assert set(shown) == {"sub-001", "sub-002"} and (tmp_path / "classes.csv").is_file()
+    assert data_nodes()["Table"] == 3  # one a study, and one of all
+    shot(host, both, "batch-classified", 1500)
 
 
 def test_a_refusal_is_shown_and_leaves_nothing(both, host, tmp_path, monkeypatch, caplog):

@@ -4,6 +4,7 @@ import slicerhost
 
 slicerhost.start()
 
+import csv  # noqa: E402
 import math  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -11,9 +12,10 @@ import pytest  # noqa: E402
 import slicer  # noqa: E402
 from class_model import CLASSES, write_class_model  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
-from segment_scene import fake_worker, head, node_ids, pair, transform  # noqa: E402
+from segment_scene import CORE_RADIUS, fake_worker, head, node_ids, pair, transform  # noqa: E402
 
 from EMIMLib import EmimError  # noqa: E402
+from EMIMLib.models import ModelRegistry  # noqa: E402
 
 FIRST, LAST, OTHER = CLASSES
 
@@ -77,13 +79,52 @@ def test_each_task_refuses_the_models_of_the_other(class_model, threshold_model)
         logic.classify(inputs, str(threshold_model), device="cpu")
     assert "process()" in error.value.hint
     with pytest.raises(EmimError, match="does not classify"):
-        logic.classifyFolder("/data", str(threshold_model), "/results")
+        logic.classifyBatch("/data", str(threshold_model), "/results")
     with pytest.raises(EmimError, match="does not segment") as error:
         logic.process(inputs, class_model, device="cpu")
     assert "classify()" in error.value.hint
     with pytest.raises(EmimError, match="does not segment"):
         logic.batch([inputs], class_model)
     assert logic.run is None
+
+
+def test_loaded_studies(class_model, tmp_path):
+    """Those that cannot be classified are named; what a study got before is replaced, files never are."""
+    for patient in ("pat01", "pat02"):
+        head(f"{patient}_T1", bright=CORE_RADIUS), head(f"{patient}_FLAIR")
+    head("pat03_T1")
+    logic = EMIMSegmentLogic()
+    studies = logic.loadedStudies(ModelRegistry().find(class_model).card)
+    studies[1].inputs["T1"], studies[1].inputs["FLAIR"] = studies[1].inputs["FLAIR"], studies[1].inputs["T1"]
+    run = logic.classifyBatch(studies, class_model, tmp_path, device="cpu")
+    assert run.state == "finished" and run.failed == ["pat03"]
+    assert run.summary == f"Classified 2 of 3 cases: {tmp_path / 'classes.csv'}. Failed: pat03."
+    first, second, third = run.rows
+    assert first["probabilities"][FIRST] == pytest.approx(second["probabilities"][LAST], abs=1e-3)
+    assert {first["class"], second["class"]} == {FIRST, LAST} and third["class"] is None
+    cells = [[run.table.GetCellText(r, c) for c in range(2)] for r in range(3)]
+    assert cells == [["pat01", first["class"]], ["pat02", second["class"]], ["pat03", "failed"]]
+    with open(tmp_path / "classes.csv", encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["class"] for row in written] == [first["class"], second["class"], ""]
+    assert "needs FLAIR" in written[2]["error"]
+    assert float(written[0][f"probability_{FIRST}"]) == pytest.approx(first["probabilities"][FIRST], abs=1e-5)
+
+    before = node_ids()
+    with pytest.raises(EmimError, match="results in the folder already"):
+        logic.classifyBatch(studies, class_model, tmp_path, device="cpu")
+    again = logic.classifyBatch(studies, class_model, device="cpu")
+    assert [r["class"] for r in again.rows] == [r["class"] for r in run.rows]
+    (new,) = node_ids() - before  # the table of this batch, which is of no folder
+    assert slicer.mrmlScene.GetNodeByID(new) is again.table
+
+
+def test_a_table_that_cannot_be_written_is_told(class_model, tmp_path):
+    (tmp_path / "classes.csv").mkdir()
+    logic = EMIMSegmentLogic()
+    with pytest.raises(EmimError, match="cannot be written"):
+        logic.classifyBatch([pair()], class_model, tmp_path, device="cpu", overwrite=True)
+    assert logic.run.state == "failed" and logic.run.table.GetNumberOfRows() == 1
 
 
 def test_bad_input_is_refused_before_the_worker(class_model):

@@ -14,8 +14,8 @@ import numpy as np
 from emim.cohort.case import Cohort
 from emim.errors import EmimError
 from emim.evaluation.class_scores import DRAWS, LEAST, bootstrap, calibration, class_scores
-from emim.inference.classify import PROBABILITY
 from emim.inference.outputs import check_writable, write_atomically
+from emim.inference.table import PROBABILITY
 
 EVALUATION_VERSION = 1
 DEFINITIONS = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +16,13 @@ from emim.inference.job import Job, Options
 from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.quality import QUALITIES
 from emim.inference.reading import Ready
+from emim.inference.table import predictions_csv
 from emim.package.bundle import Package, read_package
 
 if TYPE_CHECKING:
     from emim.cohort.scan import Scan
 
 DONE = "classified"
-PROBABILITY = "probability_"  # and the name of the class: a column of the table
 
 
 def classify(
@@ -116,19 +114,6 @@ def classify(
         text = predictions_csv(results, package.card.classes)
         write_atomically(table, lambda p: p.write_text(text, encoding="utf-8"))
     return results[0] if inputs is not None else results
-
-
-def predictions_csv(results: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
-    """The table of :func:`classify`."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["case", "subject", "class", *(f"{PROBABILITY}{c}" for c in classes), "error"])
-    for r in results:
-        known = r.get("probabilities", {})
-        shares = [f"{known[c]:.6f}" if c in known else "" for c in classes]
-        error = r["error"]["what"] if "error" in r else ""
-        writer.writerow([r["case"], r["subject"], r.get("class", ""), *shares, error])
-    return out.getvalue()
 
 
 def _plan(package: Package, case: Case, options: Options, several: bool) -> Job:
