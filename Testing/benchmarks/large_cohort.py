@@ -52,11 +52,15 @@ def measure(work: Path, count: int) -> None:
     print(f"index of {count:,} cases, {files(cohort):,} files; first time, reading all: {seconds:.1f} s")
     _, keys = timed(lambda: build_cache(cohort, preprocess, work / "cache"))
 
-    # Equal contents have one key, so that was but a few prepared cases: now as many as there would be.
+    # Equal contents have one key, so that read but a few summaries: now as many as there would be.
     folders = links(prepared, work / "prepared", count)
-    cases, opening = timed(lambda: open_all(folders, prepared[0].modalities))
+    _, summaries = timed(lambda: [read_summary(str(path)) for path in folders])
+    cases = open_all(folders, prepared[0].modalities)
     size = bytes_of(lambda: open_all(folders[:1000], prepared[0].modalities)) / len(folders[:1000])
-    print(f"start with everything cached: {keys:.1f} s for files and keys, {opening:.1f} s to open the cases")
+    print(
+        f"start with everything cached: {keys + summaries:.1f} s, of which {keys:.1f} s to look at the files, "
+        f"make the keys and open the cases, {summaries:.1f} s to read their summaries"
+    )
     print(f"memory of the list: {size * count / 2**20:.0f} MiB, {size:.0f} bytes a case")
 
     batches = PretrainBatches(cases, config.train, for_pretraining(), config.mask)

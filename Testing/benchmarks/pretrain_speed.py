@@ -25,11 +25,14 @@ from measure.machine import machine_line, matrix_peak
 from emim.phantom.generate import generate
 
 SIDES = ("emim", "monai", "nnssl", "emim-pbt", "emim-pbt-whole")
+VARIANTS = ("emim-compiled", "emim-channels-last")
 COMPARED = (
     ("monai", "emim", "MONAI and PyTorch, the same network, / EMIM, hybrid masks"),
     ("nnssl", "emim", "nnssl's recipe / EMIM, hybrid masks"),
     ("emim-pbt", "emim", "EMIM, hybrid masks and Barlow pyramid on half a view / hybrid masks alone"),
     ("emim-pbt-whole", "emim", "EMIM, hybrid masks and Barlow pyramid on a whole view / hybrid masks alone"),
+    ("emim", "emim-compiled", "EMIM / EMIM with torch.compile"),
+    ("emim", "emim-channels-last", "EMIM / EMIM with weights channels-last"),
 )
 
 
@@ -62,7 +65,9 @@ def main() -> None:
     p.add_argument("--crop", type=int, help="side of the crop; else the preset's")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    p.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
+    p.add_argument("--sides", nargs="+", default=SIDES, choices=(*SIDES, *VARIANTS))
+    p.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    p.add_argument("--steps", type=int, help="steps of a round; default: 1, on a GPU 20")
     o = p.parse_args()
     torch.set_num_threads(o.threads)
     with tempfile.TemporaryDirectory(prefix="emim-pretrain-") as folder:
@@ -70,7 +75,8 @@ def main() -> None:
         cohort = o.cohort or str(generate(work / "heads", 4, seed=3, labelled=4, spacing=2.5))
         settings = {"preset": o.preset, "cohort": cohort, "cache": str(work / "cache"), "threads": o.threads}
         settings["spacing"] = o.spacing or (1.5 if o.cohort else 2.5)
-        settings["crop"] = o.crop
+        settings |= {"crop": o.crop, "device": o.device}
+        settings["steps"] = o.steps or (20 if o.device.startswith("cuda") else 1)
         file = work / "settings.json"
         file.write_text(json.dumps(settings))
         print(machine_line(), flush=True)
@@ -86,8 +92,8 @@ def measure(sides: list[Side], o) -> tuple[dict[str, list[dict]], list[float]]:
         for i in order:
             answer = sides[i].step()
             measured[names[i]].append(answer)
-            print(f"round {turn} {names[i]}: {answer['seconds']:.1f} s", file=sys.stderr, flush=True)
-        peaks.append(matrix_peak())
+            print(f"round {turn} {names[i]}: {answer['seconds']:.3g} s", file=sys.stderr, flush=True)
+        peaks.append(matrix_peak(o.device))
     for side in sides:
         side.end()
     return measured, peaks
@@ -100,7 +106,10 @@ def tell(measured: dict[str, list[dict]], peaks: list[float], o) -> None:
         seconds = statistics.median(s["seconds"] for s in steps[1:])
         processor = statistics.median(s["processor"] for s in steps[1:])
         waited = 100 * statistics.median(s["waited"] / s["seconds"] for s in steps[1:])
-        print(f"{name}: {seconds:.2f} s a step, {processor:.2f} processor s, {waited:.2f} % waiting for data")
+        told = f"{seconds:.3g} s a step, {processor:.3g} processor s, {waited:.2f} % waiting for data"
+        if "memory" in steps[-1]:
+            told += f", {steps[-1]['memory'] / 2**30:.1f} GiB of the GPU"
+        print(f"{name}: {told}")
     for theirs, ours, text in COMPARED:
         if theirs in measured and ours in measured:
             wall, used = (ratios(measured[theirs], measured[ours], k) for k in ("seconds", "processor"))

@@ -90,8 +90,8 @@ def random_model(work: Path, preset: str) -> Path:
     return write_package(work / "model", card, state)
 
 
-def train(work: Path) -> Path:
-    """A small model of synthetic heads: enough for labels that mean something."""
+def train(work: Path, spacing: float = 1, crop: int = 96) -> Path:
+    """A small model of synthetic heads, with this voxel in mm: enough for labels that mean something."""
     emim = [sys.executable, "-m", "emim"]
     heads, run = str(work / "heads"), str(work / "run")
     subprocess.run(
@@ -99,7 +99,8 @@ def train(work: Path) -> Path:
         check=True,
     )
     command = [*emim, "finetune", heads, "--init", "none", "--out", run, "--preset", "tiny", "--steps", "150"]
-    command += ["--set", "train.crop=96", "--set", "train.batch=1", "--spacing", "1,1,1"]
+    command += ["--set", f"train.crop={crop}", "--set", "train.batch=1", "--set", "train.validate_every=150"]
+    command += ["--spacing", f"{spacing},{spacing},{spacing}"]
     command += ["--structure", "WT=1,2,3", "--structure", "TC=1,3", "--structure", "ET=3"]
     subprocess.run([*command, "--cache", str(work / "cache")], check=True)
     return Path(run) / "model"

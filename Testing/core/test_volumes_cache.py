@@ -20,6 +20,7 @@ from emim.errors import EmimError
 from emim.events import Events
 from emim.volumes import cache as cache_module
 from emim.volumes.cache import build_cache, cache_contents, default_folder, remove_cache
+from emim.volumes.fingerprint import absolute
 from emim.volumes.preprocess import prepare_case
 
 CONFIG = PreprocessConfig((1.0, 1.0, 1.0))
@@ -363,3 +364,8 @@ def test_equal_numbers_of_two_kinds_are_not_shared():
 
     assert _shared(1.0, 2.0) is _shared(1.0, 2.0)
     assert [type(n) for n in (*_shared(1, 2), *_shared(1.0, 2.0))] == [int, int, float, float]
+
+
+@pytest.mark.parametrize("path", ["/a/b.nii", "b.nii", "./b", "/a/../b", "/a//b", "/a/", "//a", "/a/.b", "/", ""])
+def test_absolute_is_abspath(path):
+    assert absolute(path) == os.path.abspath(path)

@@ -114,13 +114,14 @@ def build_cache(
     _claim(folder)
     _sweep(folder)
     keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
-    ready = {key: summary for key in set(keys) if (summary := read_summary(folder / "cases" / key))}
+    cases = folder / "cases"
+    ready = {key: summary for key in set(keys) if (summary := read_summary(f"{cases}/{key}"))}
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
         _build(missing, cohort.modalities, config, folder, events, workers, should_stop)
-        ready |= {key: read_summary(folder / "cases" / key) for key in missing}
+        ready |= {key: read_summary(cases / key) for key in missing}
     return [
-        open_case(folder / "cases" / key, ready[key], case.id, case.subject, cohort.modalities)
+        open_case(cases / key, ready[key], case.id, case.subject, cohort.modalities)
         for key, case in zip(keys, cohort.cases, strict=True)
     ]
 

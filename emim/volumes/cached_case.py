@@ -24,6 +24,7 @@ FULL_SCALE = 32767
 # Enough positions for any number of epochs of oversampling, and small on disk.
 STORED_VOXELS = 5000
 SUMMARY = "case.json"
+_decode = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,12 @@ def write_case(folder: Path, prepared: PreparedCase, clip: float, name: str) -> 
     _write(folder / SUMMARY, lambda file: file.write(text.encode()))
 
 
-def read_summary(folder: Path) -> dict | None:
+def read_summary(folder: Path | str) -> dict | None:
     """The summary of a complete case, or None when there is none or a file is missing or cut short."""
     try:
         # Text, not Path objects: of a hundred thousand cases, these would take most of the time.
         with open(f"{folder}/{SUMMARY}", "rb") as file:
-            summary = json.loads(file.read())
+            summary = _decode(file.read().decode("utf-8"))
         complete = all(os.stat(f"{folder}/{f}").st_size == n for f, n in summary["files"].items())
     except (OSError, ValueError, KeyError):
         return None

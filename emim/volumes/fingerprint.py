@@ -38,7 +38,7 @@ def fingerprints(
             found.append(_entry(path, memo.get(names[path])))
         return found
 
-    names = {path: os.path.abspath(path) for path in paths}
+    names = {path: absolute(path) for path in paths}
     memo = _read_memo(memo_file)
     unread = [p for p, name in names.items() if name not in memo]
     # Files that are known only cost a look each: many at a time, or the pool would cost more than they do.
@@ -57,10 +57,16 @@ def known_fingerprints(paths: Iterable[str], memo_file: Path) -> dict[str, str]:
     memo = _read_memo(memo_file)
     known = {}
     for path in paths:
-        entry = memo.get(os.path.abspath(path))
+        entry = memo.get(absolute(path))
         if entry and entry[:2] == _stamp(path):
             known[path] = entry[2]
     return known
+
+
+def absolute(path: str) -> str:
+    """As :func:`os.path.abspath`, of which most paths need nothing."""
+    plain = path[:1] == os.sep and "//" not in path and "/." not in path and path[-1] != os.sep
+    return path if os.name == "posix" and plain else os.path.abspath(path)
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

@@ -22,10 +22,18 @@ def machine_line() -> str:
     )
 
 
-def matrix_peak(side: int = 3072) -> float:
-    """FLOP/s of a large float32 matrix product."""
-    a, b = torch.randn(side, side), torch.randn(side, side)
-    return 2 * side**3 / _median_time(lambda: a @ b)
+def matrix_peak(device: torch.device | str = "cpu") -> float:
+    """FLOP/s of a large matrix product: float32, on a GPU bfloat16."""
+    gpu = torch.device(device).type == "cuda"
+    side, kind = (8192, torch.bfloat16) if gpu else (3072, torch.float32)
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+
+    def multiply() -> None:
+        a @ b
+        if gpu:
+            torch.cuda.synchronize(device)
+
+    return 2 * side**3 / _median_time(multiply)
 
 
 def convolution_peak(channels: int = 64, side: int = 48) -> float:

@@ -1,15 +1,19 @@
-"""One side of the comparison of pre-training steps: a process that makes a step whenever a line comes in.
+"""One side of the comparison of pre-training steps: a process that makes steps whenever a line comes in.
 
     python pretrain_side.py SIDE SETTINGS     SETTINGS: a JSON file, see pretrain_speed.py
 
 emim, emim-pbt, emim-pbt-whole: the product's own step: its cache, loader, network, optimiser, heap settings.
+emim-compiled, emim-channels-last: emim with torch.compile on the network, or with weights channels-last.
 monai: the network of ``emim`` as MONAI and PyTorch give it, crops cut from NIfTI files at every step,
     the default allocator, masks and loss of ``emim``.
 nnssl: the recipe of nnssl: the same encoder with the whole U-Net decoder, blocks hidden at random in all
     modalities alike, crops from an uncompressed cache (EMIM's), plain PyTorch, the default allocator.
 
-Each line read from standard input is answered by a line of JSON: the seconds of the step, those spent waiting
-for its batch, the processor seconds of both, the loss; the first also has the operations of a step.
+On a GPU all sides use bfloat16 where EMIM does, and EMIM's batches are loaded by processes, as in training.
+
+Each line read from standard input is answered by a line of JSON: the seconds of a step (the mean of
+``settings["steps"]``), those spent waiting for its batch, the processor seconds of both, the loss, the peak
+of the GPU's memory; the first also has the operations of a step.
 """
 
 from __future__ import annotations
@@ -33,50 +37,61 @@ from emim.networks.pretrainer import MaskedAutoencoder
 from emim.objectives.reconstruction import masked_mean, voxel_error
 
 Step = Callable[[dict[str, torch.Tensor]], float]
-CPU = torch.device("cpu")
 NORM = ("instance", {"affine": True})
 
 
 def main(side: str, settings: dict) -> None:
     torch.set_num_threads(settings["threads"])
+    device = torch.device(settings["device"])
     config = override(
-        with_preset(PretrainConfig(), settings["preset"]),
-        {"train.device": "cpu", "train.workers": 0, "preprocess.spacing": (settings["spacing"],) * 3},
+        with_preset(PretrainConfig(), settings["preset"]), {"preprocess.spacing": (settings["spacing"],) * 3}
     )
     if settings["crop"]:
         config = override(config, {"train.crop": settings["crop"]})
     cohort = scan(settings["cohort"]).cohort
     config = override(config, {"modalities": cohort.modalities})
     make = {"monai": monai, "nnssl": nnssl}.get(side, emim)
-    step, batches = make(side, config, cohort, settings)
-    first = True
+    step, batches = make(side, config, cohort, settings, device)
+    first, count = True, settings["steps"]
     for _ in sys.stdin:
-        answer = {}
+        answer, waited = {}, 0.0
         clock, used = time.perf_counter(), time.process_time()
-        batch = next(batches)
-        waited = time.perf_counter() - clock
-        if first:
-            with FlopCounterMode(display=False) as counter:
+        for _ in range(count):
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
+            if first:
+                with FlopCounterMode(display=False) as counter:
+                    loss = step(batch)
+                answer["operations"] = counter.get_total_flops()
+            else:
                 loss = step(batch)
-            answer["operations"] = counter.get_total_flops()
-        else:
-            loss = step(batch)
-        first = False
-        answer |= {"seconds": time.perf_counter() - clock, "processor": time.process_time() - used}
-        print(json.dumps({**answer, "waited": waited, "loss": float(loss)}), flush=True)
+            first = False
+        loss = float(loss)  # waits for the GPU
+        answer["seconds"] = (time.perf_counter() - clock) / count
+        answer |= {"processor": (time.process_time() - used) / count, "waited": waited / count, "loss": loss}
+        if device.type == "cuda":
+            answer["memory"] = torch.cuda.max_memory_allocated(device)
+        print(json.dumps(answer), flush=True)
 
 
-def emim(side, config, cohort, settings) -> tuple[Step, Iterator]:
+def emim(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
     from emim.machine.heap import keep_large_blocks
+    from emim.training.loop import load
     from emim.training.tasks import Pretraining
 
     keep_large_blocks()
-    views = {"emim": {"regulariser.name": "none"}, "emim-pbt-whole": {"regulariser.view": "whole"}}
-    config = override(config, views.get(side, {}))
-    task = Pretraining(config, cached(cohort, config, settings), [], CPU)
+    views = {"emim-pbt": {}, "emim-pbt-whole": {"regulariser.view": "whole"}}
+    config = override(config, views.get(side, {"regulariser.name": "none"}))
+    task = Pretraining(config, cached(cohort, config, settings), [], device)
+    if side == "emim-compiled":
+        task.model.network.compile()
+    if side == "emim-channels-last":
+        task.model.to(memory_format=torch.channels_last_3d)
     optimisation = task.optimisation()
     steps = iter(range(config.train.steps))
-    return lambda batch: optimisation.advance(batch, next(steps))["loss"], endless(task.data)
+    batches = iter(load(task.data, config.train, device))
+    return lambda batch: optimisation.advance(batch, next(steps))["loss"], batches
 
 
 def cached(cohort, config, settings):
@@ -86,40 +101,42 @@ def cached(cohort, config, settings):
     return build_cache(cohort, config.preprocess, Path(settings["cache"]), Events())
 
 
-def endless(data) -> Iterator:
-    step = 0
-    while True:
-        yield data[step]
-        step += 1
-
-
-def monai(side, config, cohort, settings) -> tuple[Step, Iterator]:
-    network = PlainNetwork(len(cohort.modalities), config)
+def monai(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
+    network = PlainNetwork(len(cohort.modalities), config).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.train.learning_rate)
 
     def step(batch):
+        batch = {k: v.to(device) for k, v in batch.items()}
         hidden = to_voxels(batch["kinds"], config.mask.unit) > 0
-        prediction = network(batch["input"], hidden)
+        with half_precision(device):
+            prediction = network(batch["input"], hidden)
         loss = masked_mean(voxel_error(prediction, batch["target"]), hidden & batch["foreground"])
         return descend(optimiser, network, loss)
 
     return step, monai_batches(config, cohort)
 
 
-def nnssl(side, config, cohort, settings) -> tuple[Step, Iterator]:
+def nnssl(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
+    from emim.training.loop import load
     from emim.training.sampling import PretrainBatches
 
     config = override(config, {"decoder": "deep", "mask.pattern": "random"})
-    network = PlainUNet(len(cohort.modalities), config)
+    network = PlainUNet(len(cohort.modalities), config).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.train.learning_rate)
     data = PretrainBatches(cached(cohort, config, settings), config.train, None, config.mask)
 
     def step(batch):
+        batch = {k: v.to(device) for k, v in batch.items()}
         hidden = to_voxels(batch["kinds"], config.mask.unit) > 0
-        prediction = network(torch.where(hidden, 0, batch["input"]))
+        with half_precision(device):
+            prediction = network(torch.where(hidden, 0, batch["input"]))
         return descend(optimiser, network, masked_mean(voxel_error(prediction, batch["target"]), hidden))
 
-    return step, endless(data)
+    return step, iter(load(data, config.train, device))
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def descend(optimiser, network: nn.Module, loss: torch.Tensor) -> float:
