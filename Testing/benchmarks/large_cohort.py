@@ -58,8 +58,8 @@ def measure(work: Path, count: int) -> None:
     cases = open_all(folders, prepared[0].modalities)
     size = bytes_of(lambda: open_all(folders[:1000], prepared[0].modalities)) / len(folders[:1000])
     print(
-        f"start with everything cached: {keys + summaries:.1f} s, of which {keys:.1f} s to look at the files, "
-        f"make the keys and open the cases, {summaries:.1f} s to read their summaries"
+        f"start with everything cached: {keys + summaries:.1f} s, of which {keys:.1f} s to look at the "
+        f"files, make the keys and open the cases, {summaries:.1f} s to read their summaries"
     )
     print(f"memory of the list: {size * count / 2**20:.0f} MiB, {size:.0f} bytes a case")
 

@@ -1,7 +1,8 @@
 """What each quality of `emim segment` costs in time and brings in Dice, on held-out cases.
 
 Without arguments: a small model of synthetic heads at 2 mm, on four heads it has not seen. With --model,
---cohort and --split (a split file with ``test``) it is yours. Times are of whole processes and of all test cases.
+--cohort and --split (a split file with ``test``) it is yours. Times are of whole processes and of all test
+cases.
 """
 
 from __future__ import annotations

@@ -366,6 +366,8 @@ def test_equal_numbers_of_two_kinds_are_not_shared():
     assert [type(n) for n in (*_shared(1, 2), *_shared(1.0, 2.0))] == [int, int, float, float]
 
 
-@pytest.mark.parametrize("path", ["/a/b.nii", "b.nii", "./b", "/a/../b", "/a//b", "/a/", "//a", "/a/.b", "/", ""])
+@pytest.mark.parametrize(
+    "path", ["/a/b.nii", "b.nii", "./b", "/a/../b", "/a//b", "/a/", "//a", "/a/.b", "/", ""]
+)
 def test_absolute_is_abspath(path):
     assert absolute(path) == os.path.abspath(path)
