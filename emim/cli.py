@@ -190,6 +190,9 @@ def _add_segment(commands: Any) -> None:
     )
     p.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    p.add_argument(
+        "--resume", action="store_true", help="with --cohort: leave what an earlier call has done already"
+    )
 
 
 def _segment(options: argparse.Namespace, events: Events) -> int:
@@ -209,6 +212,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         "reference": options.reference,
         "events": events,
         "overwrite": options.overwrite,
+        "resume": options.resume,
     }
     if options.cohort:
         found = on_first_rank(lambda: select_cases(open_cohort(options, events), options))

@@ -64,7 +64,8 @@ class FolderRun(WorkerRun):
 class FolderBatchRun(FolderRun):
     """Segments each case.
 
-    What is wrong with one case does not keep the others from being done.
+    What is wrong with one case does not keep the others from being done. Cases that an earlier batch with the
+    same model and settings has done into the same folder are left as they are, unless ``overwrite``.
 
     Args:
         source: folder of subject folders, or a datalist, as ``emim segment --cohort`` takes it.
@@ -90,6 +91,7 @@ class FolderBatchRun(FolderRun):
         onFinished=None,
     ) -> None:
         options = ["--quality", quality, *(["--probabilities"] if probabilities else [])]
+        options += [] if overwrite else ["--resume"]
         super().__init__(
             "segment", source, model, folder, options,
             reference=reference, device=device, overwrite=overwrite, onEvent=onEvent, onFinished=onFinished,

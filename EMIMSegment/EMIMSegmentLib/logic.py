@@ -271,7 +271,8 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             studies: a folder of subject folders (or a datalist), or a list of :class:`Study` or of dicts
                 of modality to volume node.
             folder: where results are written; needed for a folder of files.
-            overwrite: replace results of an earlier batch in ``folder``.
+            overwrite: replace results of an earlier batch in ``folder``; else what it has done of a folder
+                of files is left, and the rest is done.
 
         See :meth:`process` for the rest. The run has ``rows``, ``failed`` and ``table``.
         """

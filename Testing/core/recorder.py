@@ -4,11 +4,14 @@ from emim.events import Events
 
 
 class Recorder(Events):
-    """Keeps progress as (done, total), and the texts of warnings."""
+    """Keeps progress as (done, total), and the texts of statuses and warnings."""
 
     def __init__(self):
         super().__init__()
-        self.progressed, self.warnings = [], []
+        self.progressed, self.statuses, self.warnings = [], [], []
+
+    def status(self, text):
+        self.statuses.append(text)
 
     def progress(self, done, total, unit="step", text=""):
         self.progressed.append((done, total))

@@ -58,9 +58,15 @@ def test_a_folder_with_a_bad_case(tmp_path, threshold_model):
     assert cells(run.table, "Message")[2]
     assert "progress" in {e["type"] for e in events}
 
+    written = (out / "fall-01.nii.gz").stat().st_mtime_ns
+    slicer.util.saveNode(head("FLAIR", bright=7.0), str(bad / "flair.nii.gz"), {})
+    again = logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu")
+    assert again.failed == [] and (out / "fall-01.nii.gz").stat().st_mtime_ns == written
+    assert again.rows[0] == rows["fall-01"] and cells(again.table, "Result") == ["done"] * 3
+
     before = node_ids()
-    with pytest.raises(EmimError, match="exists already"):
-        logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu")
+    with pytest.raises(EmimError, match="other settings"):
+        logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu", quality="fast")
     with pytest.raises(EmimError, match="No folder for the results"):
         logic.batch(tmp_path / "cohort", str(threshold_model))
     assert node_ids() == before

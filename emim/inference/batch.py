@@ -12,6 +12,15 @@ from emim.cohort.case import Case
 from emim.errors import EmimError
 from emim.events import Events
 from emim.inference.ahead import failure, run_cases
+from emim.inference.done_cases import (
+    SUMMARY,
+    Done,
+    DoneLog,
+    find_done,
+    fingerprint,
+    inputs_fingerprint,
+    remove_logs,
+)
 from emim.inference.job import Job, Options, plan
 from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.table import cohort_csv
@@ -20,6 +29,7 @@ from emim.machine.distributed import gather, on_every_rank, on_first_rank, on_ra
 from emim.package.bundle import Package
 
 SUMMARY_VERSION = 1
+TABLE = "measurements.csv"
 DONE = "segmented"
 
 
@@ -35,7 +45,8 @@ def segment_cohort(
 ) -> list[dict[str, Any]]:
     """Segment every case; what is wrong with one case does not keep the others from being done.
 
-    Each rank takes its share of the cases; the first writes the summary of all, and all return it.
+    Each rank takes its share of the cases; the first writes the summary of all, and all return it. With
+    ``options.resume`` what earlier batches have done is not done again (:mod:`emim.inference.done_cases`).
 
     ``left_out`` are the ids of cases that the scan found unusable, with the reason: failures too.
     See :func:`emim.inference.segment.segment` for the rest.
@@ -62,39 +73,66 @@ def segment_cohort(
         raise EmimError(
             f"No case can be segmented. The first: {first['what']}", first["where"], first["hint"]
         )
-    summary, table = folder / "summary.json", folder / "measurements.csv"
-    files = [f for job in jobs for f in job.outputs.all()]
-    images = [i for job in jobs for i in job.images.values()]
-    on_first_rank(lambda: check_writable([*files, summary, table], images, options.overwrite))
-    mine = jobs[rank() :: size()]
+    made_with = fingerprint(package, options)
+    earlier = on_first_rank(lambda: find_done(folder, jobs, made_with)) if options.resume else Done()
+    left = [job for job in jobs if job.case not in earlier.results]
+    if earlier.results:
+        events.status(f"{len(earlier.results)} of {len(jobs)} cases are done already.")
+    on_first_rank(lambda: _check_writable(folder, left, earlier, options))
+    results += earlier.results.values()
+    mine = left[rank() :: size()]
     of = f"of {len(mine)}{on_ranks()}"
     mine = [replace(job, text=f"{job.case} ({i} {of})") for i, job in enumerate(mine, 1)]
     done: list[dict[str, Any]] = []
+    log, inputs = DoneLog(folder, rank(), made_with), {job.case: inputs_fingerprint(job) for job in left}
 
     def work() -> None:
+        log.begin(job.case for job in mine)
         for job, result in run_cases(Worker, package, mine, device, options, events):
-            failed = isinstance(result, Exception)
-            done.append(failure(job.case, result, events, DONE) if failed else result)
+            if isinstance(result, Exception):
+                done.append(failure(job.case, result, events, DONE))
+            else:
+                log.end(result, inputs[job.case])
+                done.append(result)
 
     try:
         on_every_rank(work)
     finally:
         results += [result for part in gather(done) for result in part]
         results.sort(key=lambda r: r["case"])
-        on_first_rank(lambda: _write_summary(summary, table, package, results))
+        told = sorted([*results, *earlier.others], key=lambda r: r["case"])
+        on_first_rank(lambda: _write_summary(folder, package, made_with, told, earlier.inputs | inputs))
     return results
 
 
-def _write_summary(summary: Path, table: Path, package: Package, results: list[dict[str, Any]]) -> None:
+def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: Options) -> None:
+    """Refuse to write over anything but what an earlier batch of the same kind has begun."""
+    files = [f for job in jobs if job.case not in earlier.begun for f in job.outputs.all()]
+    images = [i for job in jobs for i in job.images.values()]
+    check_writable(files, images, options.overwrite)
+    begun = [f for job in jobs if job.case in earlier.begun for f in job.outputs.all()]
+    check_writable([*begun, folder / SUMMARY, folder / TABLE], images, options.overwrite or options.resume)
+
+
+def _write_summary(
+    folder: Path,
+    package: Package,
+    made_with: str,
+    results: list[dict[str, Any]],
+    inputs: Mapping[str, str | None],
+) -> None:
+    done = [r for r in results if "error" not in r]
     data = {
         "version": SUMMARY_VERSION,
         "model": package.card.name,
-        "segmented": sum("error" not in r for r in results),
-        "failed": sum("error" in r for r in results),
+        "made_with": made_with,
+        "segmented": len(done),
+        "failed": len(results) - len(done),
         "cases": results,
+        "inputs": {r["case"]: inputs[r["case"]] for r in done},
     }
     text = json.dumps(data, indent=1, ensure_ascii=False)
-    write_atomically(summary, lambda p: p.write_text(text, encoding="utf-8"))
-    done = [r for r in results if "error" not in r]
+    write_atomically(folder / SUMMARY, lambda p: p.write_text(text, encoding="utf-8"))
     text_table = cohort_csv(done, package.card.modalities)
-    write_atomically(table, lambda p: p.write_text(text_table, encoding="utf-8"))
+    write_atomically(folder / TABLE, lambda p: p.write_text(text_table, encoding="utf-8"))
+    remove_logs(folder)

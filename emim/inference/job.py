@@ -23,6 +23,7 @@ class Options:
     align: bool
     overwrite: bool
     should_stop: Callable[[], bool] | None
+    resume: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def segment(
     reference: str | None = None,
     events: Events | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """Segment one case (``inputs``) or all cases of a ``cohort``.
@@ -63,6 +64,8 @@ def segment(
         align: first bring the images to where the reference shows the same, by rigid registration.
         reference: modality whose grid the result gets; None: the model's own, else the first given.
         overwrite: replace output files that exist.
+        resume: of a cohort, leave the cases that earlier calls with the same model and settings have done
+            into the same folder; cases that failed, are new, or whose files have changed since are done.
         should_stop: asked before each tile; true cancels.
 
     Returns:
@@ -79,6 +82,9 @@ def segment(
     """
     if (inputs is None) == (cohort is None):
         raise EmimError("Give either the inputs of one case or a cohort.", hint="Not both, not neither.")
+    if resume and (cohort is None or overwrite):
+        hint = "It goes with a cohort, and not with overwrite."
+        raise EmimError("This segmentation cannot be resumed.", hint=hint)
     if quality not in QUALITIES:
         raise EmimError(f"There is no quality {quality!r}.", hint=f"Choose one of: {', '.join(QUALITIES)}.")
     given = {"overlap": overlap, "mirror": mirror}
@@ -87,7 +93,7 @@ def segment(
         raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
     package = model if isinstance(model, Package) else read_package(model)
     package.card.require("segmentation", package.path)
-    options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop)
+    options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop, resume)
     events = events or Events()
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
