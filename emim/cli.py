@@ -220,7 +220,8 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
             options.model, None, options.output, cohort=found, extension=options.extension, **shared
         )
         failed = [r["case"] for r in results if "error" in r]
-        events.result(folder=options.output, segmented=len(results) - len(failed), failed=failed)
+        cases = [r["case"] for r in results]
+        events.result(folder=options.output, cases=cases, segmented=len(cases) - len(failed), failed=failed)
         say(events, f"Segmented {len(results) - len(failed)} cases: {options.output}")
         if failed:
             say(events, f"Failed: {', '.join(failed)}; summary.json says why.")

@@ -48,6 +48,7 @@ def writeClasses(file: Path, rows: list[dict], card) -> None:
     Raises:
         EmimError: when it cannot be written.
     """
+    from emim.inference.outputs import write_atomically
     from emim.inference.table import predictions_csv
 
     results = [
@@ -56,11 +57,12 @@ def writeClasses(file: Path, rows: list[dict], card) -> None:
         else {**{name: row[name] for name in ("case", "class", "probabilities")}, "subject": row["case"]}
         for row in rows
     ]
+    text = predictions_csv(results, card.classes)
     try:
-        file.write_text(predictions_csv(results, card.classes), encoding="utf-8", newline="")
-    except OSError as error:
+        write_atomically(file, lambda path: path.write_text(text, encoding="utf-8", newline=""))
+    except (OSError, ValueError) as error:
         raise EmimError(
-            _("The table cannot be written: {error}.").format(error=error.strerror or error),
+            _("The table cannot be written: {error}.").format(error=error),
             file,
             _("The classes are in the scene: save its tables, or choose another folder."),
         ) from error

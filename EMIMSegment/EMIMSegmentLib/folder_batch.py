@@ -100,7 +100,8 @@ class FolderBatchRun(FolderRun):
 
     def _load(self, result: dict) -> str:
         summary = json.loads((self._results / "summary.json").read_text(encoding="utf-8"))
-        self.rows = [_row(case) for case in summary["cases"]]
+        asked = set(result["cases"])  # the summary tells of all that lies in the folder
+        self.rows = [_row(case) for case in summary["cases"] if case["case"] in asked]
         self.table = updateBatchTable(str(self._results), self._card, self.rows)
         return describeRows(self.rows)
 

@@ -299,9 +299,10 @@ class StudyClassRun(StudyRun):
 
     def _conclude(self, source: str) -> str:
         self.table = updateClassBatchTable(source, self._card, self.rows)
-        if self._folder is not None:
-            writeClasses(self._folder / FILE, self.rows, self._card)
-        return describeClasses(self.rows, self._folder)
+        folder = None if self.cancelled else self._folder  # a file of some cases would pass for all
+        if folder is not None:
+            writeClasses(folder / FILE, self.rows, self._card)
+        return describeClasses(self.rows, folder)
 
 
 class _Case:

@@ -220,8 +220,8 @@ def test_ranks_share_the_cases_of_a_cohort(phantoms, cache, tmp_path, small_fine
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Segmented 3 cases") == 1, "only the first rank speaks"
-    names = {p.name for p in (tmp_path / "one").iterdir()}
-    assert names == {p.name for p in (tmp_path / "two").iterdir()} and "sub-003.nii.gz" in names
+    names = {p.name for p in (tmp_path / "one").glob("[!.]*")}
+    assert names == {p.name for p in (tmp_path / "two").glob("[!.]*")} and "sub-003.nii.gz" in names
     for name in names - {"summary.json"}:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     told = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two")]

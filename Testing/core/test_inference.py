@@ -499,7 +499,7 @@ def test_cohort_with_a_broken_case(model, scans, tmp_path):
     assert results[1]["error"]["where"] == str(broken)
     assert "needs FLAIR" in results[2]["error"]["what"]
     written = {f"{case}{end}" for case in "ad" for end in (".nii.gz", "_measurements.csv")}
-    assert {p.name for p in out.iterdir()} == written | {"measurements.csv", "summary.json"}
+    assert {p.name for p in out.glob("[!.]*")} == written | {"measurements.csv", "summary.json"}
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert (summary["segmented"], summary["failed"]) == (2, 3)
     rows = read_csv(out / "measurements.csv")

@@ -9,6 +9,7 @@ from test_inference import CARD, CORE, LESION, affine_of, threshold_state, write
 
 from emim.cli import main
 from emim.cohort.case import Case, Cohort
+from emim.cohort.scan import CaseRow, Scan
 from emim.errors import Cancelled, EmimError
 from emim.inference import batch
 from emim.inference.segment import segment
@@ -49,67 +50,95 @@ def go(model, cohort, out, **options):
     return segment(model, None, out, cohort=cohort, device="cpu", overlay=False, **options)
 
 
-def stop_in_second(computed):
-    return lambda: len(computed) == 2
-
-
 def summary(out):
     return json.loads((out / "summary.json").read_text(encoding="utf-8"))
 
 
-def plain(results):
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in results]
+def values(results):
+    return [(r["case"], r["volumes_ml"], r["measurements"]) for r in results]
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_was_stopped_or_killed_goes_on(model, cohort, computed, tmp_path, monkeypatch, killed):
-    whole = go(model, cohort, tmp_path / "out", overwrite=True)
-    tables = {f.name: f.read_bytes() for f in (tmp_path / "out").glob("*.csv")}
-    for file in (tmp_path / "out").iterdir():
-        file.unlink()
+    out = tmp_path / "out"
+    whole = go(model, cohort, tmp_path / "whole")
     computed.clear()
-    with monkeypatch.context() as patch, pytest.raises(Cancelled):
+    write, files = batch.Worker._write, []
+
+    def half(self, outputs, *given):
+        files.append(outputs.label.name)
+        if files[-1] == "b.nii.gz":
+            outputs.label.write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        write(self, outputs, *given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batch.Worker, "_write", half)
         if killed:  # no time for a summary
             patch.setattr(batch, "_write_summary", lambda *a: None)
-        go(model, cohort, tmp_path / "out", should_stop=stop_in_second(computed))
-    log = tmp_path / "out" / ".segmented-0.jsonl"
-    assert log.exists() == killed and (tmp_path / "out" / "summary.json").exists() != killed
+        go(model, cohort, out)
+    assert (out / "summary.json").exists() != killed
     if killed:
-        (tmp_path / "out" / "b.nii.gz").write_bytes(b"half a file")
-        with open(log, "a") as file:
-            file.write('{"made_with": "')
-    first = (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns
+        with open(out / ".segmented-0.jsonl", "a") as file:
+            file.write('\n{"time": 1')
+    first = (out / "a.nii.gz").stat().st_mtime_ns
+    with pytest.raises(EmimError, match="exists already"):
+        go(model, cohort, out)
+    computed.clear()
+    with pytest.raises(Cancelled):  # resumed, and cancelled before anything was done
+        go(model, cohort, out, resume=True, should_stop=lambda: True)
     computed.clear()
     events = Recorder()
-    results = go(model, cohort, tmp_path / "out", resume=True, events=events)
-    assert computed == ["b", "c é"] and (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns == first
+    results = go(model, cohort, out, resume=True, events=events)
+    assert computed == ["b", "c é"] and (out / "a.nii.gz").stat().st_mtime_ns == first
     assert "1 of 3 cases are done already." in events.statuses
-    assert plain(results) == plain(whole) and not log.exists()
-    assert {f.name: f.read_bytes() for f in (tmp_path / "out").glob("*.csv")} == tables
+    assert values(results) == values(whole)
+    assert [r["output"] for r in results] == [str(out / f"{name}.nii.gz") for name in ("a", "b", "c é")]
+    for name in ("b.nii.gz", "c é_measurements.csv", "measurements.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     computed.clear()
-    assert plain(go(model, cohort, tmp_path / "out", resume=True)) == plain(whole) and computed == []
+    assert values(go(model, cohort, out, resume=True)) == values(whole) and computed == []
 
 
-def test_new_changed_and_failed_cases_are_done_and_the_others_stay(model, cohort, computed, tmp_path):
+def test_new_and_failed_cases_are_done_and_the_others_stay_in_the_tables(model, cohort, computed, tmp_path):
     a, b, c = cohort.cases
-    whole, good = (tmp_path / "b.nii.gz").read_bytes(), tmp_path / "b.nii.gz"
+    good = tmp_path / "b.nii.gz"
+    whole = good.read_bytes()
     good.write_bytes(whole[:-1000])
     out = tmp_path / "out"
     results = go(model, Cohort(("FLAIR",), (a, b)), out)
     assert ["error" in r for r in results] == [False, True]
-    computed.clear()
     good.write_bytes(whole)
-    write_scan(tmp_path / "a.nii.gz", GRID, CORE)
-    go(model, cohort, out, resume=True)
-    assert computed == ["a", "b", "c é"] and summary(out)["failed"] == 0
     computed.clear()
     results = go(model, Cohort(("FLAIR",), (c,)), out, resume=True)
-    assert computed == [] and [r["case"] for r in results] == ["c é"]
-    assert [r["case"] for r in summary(out)["cases"]] == ["a", "b", "c é"]
-    assert set(summary(out)["inputs"]) == {"a", "b", "c é"}
-    (out / "c é_measurements.csv").unlink()
+    assert computed == ["c é"] and [r["case"] for r in results] == ["c é"]
+    assert [r["case"] for r in summary(out)["cases"]] == ["a", "c é"]
     go(model, cohort, out, resume=True)
-    assert computed == ["c é"]
+    assert computed == ["c é", "b"] and summary(out)["failed"] == 0
+    (out / "c é.nii.gz").unlink()  # to have it done again
+    go(model, cohort, out, resume=True)
+    assert computed == ["c é", "b", "c é"]
+    rows = [CaseRow("a", "a", {}, None, problems=["gone bad"])]
+    results = go(model, Scan("here", Cohort(("FLAIR",), (b,)), rows), out, resume=True)
+    assert [("error" in r, r["case"]) for r in results] == [(True, "a"), (False, "b")]
+    assert [r["case"] for r in summary(out)["cases"]] == ["a", "b", "c é"]
+
+
+def test_logs_of_several_processes_count_and_the_latest_line_of_a_case(model, cohort, computed, tmp_path):
+    out = tmp_path / "out"
+    go(model, cohort, out)
+    log = out / ".segmented-0.jsonl"
+    begun, done = log.read_text().split("\n")[1:4], log.read_text().split("\n")[4:]
+    log.write_text("\n".join([done[0], *begun]))
+    (out / ".segmented-1.jsonl").write_text("\n".join(done[1:]))
+    computed.clear()
+    go(model, cohort, out, resume=True)
+    assert computed == []
+    with pytest.raises(Cancelled):  # what is being replaced is not done any more
+        go(model, cohort, out, overwrite=True, should_stop=lambda: len(computed) == 2)
+    computed.clear()
+    go(model, cohort, out, resume=True)
+    assert computed == ["b", "c é"]
 
 
 def test_results_of_another_kind_are_left_alone(model, cohort, tmp_path):
@@ -118,19 +147,39 @@ def test_results_of_another_kind_are_left_alone(model, cohort, tmp_path):
     before = {f: f.read_bytes() for f in out.iterdir()}
     card = dataclasses.replace(CARD, name="other")
     other = write_package(tmp_path / "other", card, threshold_state(card, (1, 0)))
-    for given, options in ((other, {}), (model, {"quality": "fast"}), (model, {"probabilities": True})):
+    for given, options in (
+        (other, {}), (model, {"quality": "fast"}), (model, {"probabilities": True}),
+        (model, {"extension": ".seg.nrrd"}),
+    ):  # fmt: skip
         with pytest.raises(EmimError, match="another model or of other settings"):
             go(given, cohort, out, resume=True, **options)
+    elsewhere = str(write_scan(tmp_path / "elsewhere.nii.gz", GRID, CORE))
+    with pytest.raises(EmimError, match="case a are not those"):  # another cohort with the same names
+        go(model, Cohort(("FLAIR",), (Case("a", "a", {"FLAIR": elsewhere}),)), out, resume=True)
     with pytest.raises(EmimError, match="exists already"):
         go(model, cohort, out)
-    (out / "summary.json").write_text("{")
-    with pytest.raises(EmimError, match="summary is damaged"):
-        go(model, cohort, out, resume=True)
-    (out / "summary.json").unlink()  # whose results these are is not known now
+    (out / ".segmented-0.jsonl").unlink()  # whose results these are is not known now
     with pytest.raises(EmimError, match="exists already"):
         go(model, cohort, out, resume=True)
-    before.pop(out / "summary.json")
+    before.pop(out / ".segmented-0.jsonl")
     assert {f: f.read_bytes() for f in out.iterdir()} == before
+
+
+def test_files_of_the_user_are_not_replaced(model, cohort, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "measurements.csv").write_text("mine")
+    with pytest.raises(EmimError, match="exists already"):
+        go(model, cohort, out, resume=True)
+    assert (out / "measurements.csv").read_text() == "mine"
+
+
+def test_other_settings_may_follow_where_nothing_was_done(model, cohort, computed, tmp_path):
+    with pytest.raises(Cancelled):
+        go(model, cohort, tmp_path / "out", should_stop=lambda: True)
+    computed.clear()
+    go(model, cohort, tmp_path / "out", resume=True, quality="fast")
+    assert computed == ["a", "b", "c é"]
 
 
 def test_what_cannot_be_resumed_is_refused(model, cohort, tmp_path, capsys):

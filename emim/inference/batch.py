@@ -12,15 +12,7 @@ from emim.cohort.case import Case
 from emim.errors import EmimError
 from emim.events import Events
 from emim.inference.ahead import failure, run_cases
-from emim.inference.done_cases import (
-    SUMMARY,
-    Done,
-    DoneLog,
-    find_done,
-    fingerprint,
-    inputs_fingerprint,
-    remove_logs,
-)
+from emim.inference.done_cases import Done, DoneLog, find_done, fingerprint, inputs_fingerprint
 from emim.inference.job import Job, Options, plan
 from emim.inference.outputs import check_writable, write_atomically
 from emim.inference.table import cohort_csv
@@ -28,7 +20,7 @@ from emim.inference.worker import Worker
 from emim.machine.distributed import gather, on_every_rank, on_first_rank, on_ranks, rank, size
 from emim.package.bundle import Package
 
-SUMMARY_VERSION = 1
+SUMMARY, SUMMARY_VERSION = "summary.json", 1
 TABLE = "measurements.csv"
 DONE = "segmented"
 
@@ -73,7 +65,7 @@ def segment_cohort(
         raise EmimError(
             f"No case can be segmented. The first: {first['what']}", first["where"], first["hint"]
         )
-    made_with = fingerprint(package, options)
+    made_with = fingerprint(package, options, extension)
     earlier = on_first_rank(lambda: find_done(folder, jobs, made_with)) if options.resume else Done()
     left = [job for job in jobs if job.case not in earlier.results]
     if earlier.results:
@@ -90,49 +82,40 @@ def segment_cohort(
         log.begin(job.case for job in mine)
         for job, result in run_cases(Worker, package, mine, device, options, events):
             if isinstance(result, Exception):
-                done.append(failure(job.case, result, events, DONE))
-            else:
-                log.end(result, inputs[job.case])
-                done.append(result)
+                result = failure(job.case, result, events, DONE)
+            log.end(result, inputs[job.case])
+            done.append(result)
 
     try:
         on_every_rank(work)
     finally:
         results += [result for part in gather(done) for result in part]
         results.sort(key=lambda r: r["case"])
-        told = sorted([*results, *earlier.others], key=lambda r: r["case"])
-        on_first_rank(lambda: _write_summary(folder, package, made_with, told, earlier.inputs | inputs))
+        named = {r["case"] for r in results}
+        told = [*results, *(r for r in earlier.others if r["case"] not in named)]
+        on_first_rank(lambda: _write_summary(folder, package, sorted(told, key=lambda r: r["case"])))
     return results
 
 
 def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: Options) -> None:
-    """Refuse to write over anything but what an earlier batch of the same kind has begun."""
-    files = [f for job in jobs if job.case not in earlier.begun for f in job.outputs.all()]
+    """Refuse to write over anything but what earlier batches left half done, and their tables of all."""
     images = [i for job in jobs for i in job.images.values()]
-    check_writable(files, images, options.overwrite)
-    begun = [f for job in jobs if job.case in earlier.begun for f in job.outputs.all()]
-    check_writable([*begun, folder / SUMMARY, folder / TABLE], images, options.overwrite or options.resume)
+    new = [f for job in jobs if job.case not in earlier.redone for f in job.outputs.all()]
+    check_writable(new, images, options.overwrite)
+    redone = [f for job in jobs if job.case in earlier.redone for f in job.outputs.all()]
+    check_writable([*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or bool(earlier))
 
 
-def _write_summary(
-    folder: Path,
-    package: Package,
-    made_with: str,
-    results: list[dict[str, Any]],
-    inputs: Mapping[str, str | None],
-) -> None:
+def _write_summary(folder: Path, package: Package, results: list[dict[str, Any]]) -> None:
     done = [r for r in results if "error" not in r]
     data = {
         "version": SUMMARY_VERSION,
         "model": package.card.name,
-        "made_with": made_with,
         "segmented": len(done),
         "failed": len(results) - len(done),
         "cases": results,
-        "inputs": {r["case"]: inputs[r["case"]] for r in done},
     }
     text = json.dumps(data, indent=1, ensure_ascii=False)
     write_atomically(folder / SUMMARY, lambda p: p.write_text(text, encoding="utf-8"))
     text_table = cohort_csv(done, package.card.modalities)
     write_atomically(folder / TABLE, lambda p: p.write_text(text_table, encoding="utf-8"))
-    remove_logs(folder)

@@ -1,8 +1,8 @@
 """Which cases of a cohort are done, so that a batch can go on where an earlier one ended.
 
-``summary.json`` in the folder of the results tells the cases of a batch that has ended or was cancelled.
-Until it is written, each process appends to a file of its own, ``.segmented-RANK.jsonl``, what it is going to
-do and what it has done; these files tell of a batch that was killed, and go with the next summary.
+Beside the results lie files ``.segmented-RANK.jsonl``, one for each process, to which a line is appended
+before a case is begun and after it is done or has failed; of a case the latest line counts. They survive a
+kill, and tell what the results were made with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,38 +21,40 @@ from emim.inference.job import Job, Options
 from emim.package.archive import CHECKSUMS, PackageFiles
 from emim.package.bundle import Package
 
-SUMMARY = "summary.json"
 Result = dict[str, Any]
+Record = dict[str, Any]  # time, case, made_with, inputs (fingerprints), result (None: it was begun)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What earlier batches of the same model and settings left in a folder.
+    """What earlier batches left in a folder.
 
     Attributes:
         results: of cases that are asked for and need not be computed again, by id.
         others: of cases that are not asked for now.
-        inputs: fingerprints of the files of both, by id.
-        begun: ids of cases some of whose files may be there.
+        redone: ids of cases that were begun and not ended, or whose segmentation was removed since: what
+            there is of their files is EMIM's own.
     """
 
     results: dict[str, Result] = field(default_factory=dict)
     others: list[Result] = field(default_factory=list)
-    inputs: dict[str, str | None] = field(default_factory=dict)
-    begun: frozenset[str] = frozenset()
+    redone: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.results or self.others or self.redone)
 
 
-def fingerprint(package: Package, options: Options) -> str:
+def fingerprint(package: Package, options: Options, extension: str) -> str:
     """A text that is the same for the same model and settings."""
-    effort = list(options.effort)
-    settings = [effort, options.probabilities, options.overlay, options.align]
-    return _digest(PackageFiles(package.path).read(CHECKSUMS).decode("utf-8"), settings)
+    model = PackageFiles(package.path).read(CHECKSUMS).decode("utf-8")
+    settings = [*options.effort, options.probabilities, options.overlay, options.align, extension]
+    return _digest(model, settings)
 
 
 def inputs_fingerprint(job: Job) -> str | None:
-    """A text that is the same for the same files, unchanged, on the same grid; None where one is missing."""
+    """A text that is the same for files of the same size and time of change; None where one is missing."""
     try:
-        files = {m: (p, (s := os.stat(p)).st_size, s.st_mtime_ns) for m, p in sorted(job.images.items())}
+        files = {m: ((s := os.stat(p)).st_size, s.st_mtime_ns) for m, p in sorted(job.images.items())}
     except OSError:
         return None
     return _digest(job.reference, files)
@@ -61,25 +64,36 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
     """Look for what is done of ``jobs``.
 
     Raises:
-        EmimError: when the results in the folder are of another model or of other settings.
+        EmimError: when the folder holds results of another model or of other settings, or the result of a
+            case whose images have changed since.
     """
-    records = [*_of_summary(folder), *_of_logs(folder)]
-    if any(r["made_with"] != made_with for r in records):
-        raise EmimError(
-            "The folder holds results of another model or of other settings.",
-            folder,
-            "Choose another folder, or overwrite them.",
-        )
-    known = {r["case"]: r for r in records if r["result"] is not None and "error" not in r["result"]}
+    latest = {r["case"]: r for r in sorted(_records(folder), key=lambda r: r["time"])}
+    done = {case: r for case, r in latest.items() if r["result"] and "error" not in r["result"]}
+    redone = {case for case, record in latest.items() if not record["result"]}
     asked = {job.case: job for job in jobs}
-    results = {
-        name: _as_named_by(job, known[name]["result"])
-        for name, job in asked.items()
-        if name in known and _is_there(job, known[name])
-    }
-    others = [r["result"] for name, r in known.items() if name not in asked]
-    inputs = {n: r["inputs"] for n, r in known.items() if n in results or n not in asked}
-    return Done(results, others, inputs, frozenset(r["case"] for r in records))
+    results, others = {}, []
+    for case, record in done.items():
+        job, label = asked.get(case), folder / Path(record["result"]["output"]).name
+        if not label.is_file():
+            redone.add(case)
+            continue
+        if record["made_with"] != made_with:
+            raise EmimError(
+                "The folder holds results of another model or of other settings.",
+                label,
+                "Choose another folder, or overwrite the results.",
+            )
+        if job is None:
+            others.append(record["result"])
+        elif record["inputs"] is None or record["inputs"] != inputs_fingerprint(job):
+            raise EmimError(
+                f"The images of case {case} are not those that its result in the folder was made of.",
+                label,
+                "Choose another folder, or overwrite the results.",
+            )
+        elif all(f.is_file() for f in _written(job, record["result"])):
+            results[case] = _as_named_by(job, record["result"])
+    return Done(results, others, frozenset(redone))
 
 
 class DoneLog:
@@ -95,59 +109,50 @@ class DoneLog:
         self._file, self._made_with = folder / f".segmented-{rank}.jsonl", made_with
 
     def begin(self, cases: Iterable[str]) -> None:
-        """Tell what is going to be done."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._append([{"case": case, "inputs": None, "result": None} for case in cases])
+        """Tell what is going to be done.
+
+        Raises:
+            EmimError: when the folder cannot be written to.
+        """
+        self._append({"case": case, "inputs": None, "result": None} for case in cases)
 
     def end(self, result: Result, inputs: str | None) -> None:
-        """Tell that a case is done, and the fingerprint its files had before."""
+        """Tell that a case is done or has failed, and the fingerprint that its files had before.
+
+        Raises:
+            EmimError: when the folder cannot be written to.
+        """
         self._append([{"case": result["case"], "inputs": inputs, "result": result}])
 
-    def _append(self, records: list[dict[str, Any]]) -> None:
-        lines = [json.dumps({"made_with": self._made_with, **r}, ensure_ascii=False) for r in records]
-        with open(self._file, "a", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
+    def _append(self, records: Iterable[Record]) -> None:
+        common = {"time": time.time(), "made_with": self._made_with}
+        # A line that a killed process began must not swallow the next one.
+        text = "".join("\n" + json.dumps({**common, **record}) for record in records)
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._file, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            reason = error.strerror or error
+            raise EmimError(
+                f"The folder of the results cannot be written to: {reason}.", self._file
+            ) from error
 
 
-def remove_logs(folder: Path) -> None:
-    """Remove what a summary tells now."""
+def _records(folder: Path) -> Iterator[Record]:
     for file in folder.glob(".segmented-*.jsonl"):
-        file.unlink(missing_ok=True)
-
-
-def _of_summary(folder: Path) -> Iterator[dict[str, Any]]:
-    try:
-        data = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        made_with, inputs = data.get("made_with"), data.get("inputs", {})
-        for result in data["cases"]:
-            yield {"made_with": made_with, "case": result["case"], "inputs": inputs.get(result["case"]),
-                   "result": result}  # fmt: skip
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EmimError(
-            "What the folder holds cannot be told: its summary is damaged.",
-            folder / SUMMARY,
-            "Choose another folder, or overwrite the results.",
-        ) from error
-
-
-def _of_logs(folder: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(folder.glob(".segmented-*.jsonl")):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
-                yield {name: record.get(name) for name in ("made_with", "case", "inputs", "result")}
-            except (ValueError, AttributeError):  # the line at which the process was killed
+                yield {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
+            except (ValueError, KeyError, TypeError):  # empty, or cut off when the process was killed
                 continue
 
 
-def _is_there(job: Job, record: Mapping[str, Any]) -> bool:
-    wanted = job.outputs.all()
-    if record["result"].get("overlay") is None:  # it could not be painted
-        wanted = [f for f in wanted if f != job.outputs.overlay]
-    unchanged = record["inputs"] is not None and record["inputs"] == inputs_fingerprint(job)
-    return unchanged and all(f.is_file() for f in wanted)
+def _written(job: Job, result: Result) -> list[Path]:
+    """The files of a case; its picture may not have been painted."""
+    painted = result.get("overlay") is not None
+    return [f for f in job.outputs.all() if painted or f != job.outputs.overlay]
 
 
 def _as_named_by(job: Job, result: Result) -> Result:

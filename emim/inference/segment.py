@@ -65,7 +65,7 @@ def segment(
         reference: modality whose grid the result gets; None: the model's own, else the first given.
         overwrite: replace output files that exist.
         resume: of a cohort, leave the cases that earlier calls with the same model and settings have done
-            into the same folder; cases that failed, are new, or whose files have changed since are done.
+            into the same folder, and do those that are new, failed, or were not reached.
         should_stop: asked before each tile; true cancels.
 
     Returns:

@@ -49,8 +49,9 @@ def make_plan(
     Raises:
         EmimError: for what cannot work, or when no arm is left.
     """
-    # The best of few validation cases is luck that would differ between arms.
-    settings = {**settings, "finetune": {"keep": "last", **settings["finetune"]}}
+    if study.finetunes:
+        # The best of few validation cases is luck that would differ between arms.
+        settings = {**settings, "finetune": {"keep": "last", **settings["finetune"]}}
     classes = _classes(study, found, classes_file)
     if classes is not None:
         given = {"task": "classification", "classification.labels": str(classes_file)}

@@ -328,8 +328,8 @@ def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
 
 def _kept(run: RunFolder) -> dict[str, Any]:
     """The checkpoint that becomes the model."""
-    best, last = (run.load_checkpoint(f"{name}.pt") for name in ("best", "last"))
-    return last if best is None or (last and run.config.keep == "last") else best
+    first, second = ("last", "best") if run.config.keep == "last" else ("best", "last")
+    return run.load_checkpoint(f"{first}.pt") or run.load_checkpoint(f"{second}.pt")
 
 
 def _prepare(run: RunFolder, task: Classification) -> None:
