@@ -20,10 +20,10 @@ from emim.config import (
     to_dict,
     with_preset,
 )
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.masking.units import to_voxels
 from emim.networks.pretrainer import MaskedAutoencoder
-from emim.networks.rescale import feature_scales, match_fresh_scale
+from emim.networks.rescale import feature_scales, match_fresh_scale, rates_by_size
 from emim.networks.segmenter import Segmenter
 from emim.networks.transfer import transfer
 from emim.package.bundle import read_package
@@ -356,6 +356,44 @@ def test_transferred_weights_get_the_scale_of_fresh_ones_and_compute_the_same(gr
     assert 0.4 < target(x, present).std() / fresh(x, present).std() < 2.5
     if growth > 1:
         assert logits.std() > 5 * fresh(x, present).std(), "without it the logits start far too large"
+
+
+def test_weights_smaller_than_fresh_ones_move_in_proportion(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune, monkeypatch
+):
+    torch.manual_seed(0)
+    fresh = Segmenter(2, 3, NETWORK)
+    learned = copy.deepcopy(fresh)
+    small, grown = "unet.encoder.conv_init.weight", "unet.encoder.layers.0.blocks.0.conv1.weight"
+    with torch.no_grad():
+        learned.get_parameter(small).mul_(0.06)
+        learned.get_parameter(grown).mul_(5)
+        learned.get_parameter("unet.encoder.layers.0.blocks.0.norm1.weight").mul_(0.1)
+    named = [name for name, _ in learned.named_parameters()]
+    assert rates_by_size(learned, fresh, [*named, "scale of the weights"]) == {small: 2**-4}
+
+    def look(run, optimisation, *rest):
+        groups = optimisation.optimiser.param_groups
+        scale = {id(p): group["scale"] for group in groups for p in group["params"]}
+        seen.append({n: scale[id(p)] for n, p in optimisation.model.named_parameters()})
+        raise Cancelled("seen")
+
+    seen = []
+    pre = pretrain(phantoms, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
+    state = torch.load(pre / "checkpoints" / "last.pt", weights_only=True)
+    for name, weight in state["model"].items():  # as a long pre-training leaves them
+        if name.endswith("conv2.weight"):
+            weight += 0.3 * weight.abs().mean()
+    torch.save(state, pre / "checkpoints" / "last.pt")
+    monkeypatch.setattr("emim.training.loop.train", look)
+    config = small_finetune(transferred_rate=0.5)
+    for resume in (False, True):  # which knows no more of the weights than transfer.json
+        with pytest.raises(Cancelled):
+            finetune(phantoms, tmp_path / "fine", pre, config, cache=cache, resume=resume)
+    report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
+    assert seen[0] == seen[1] and any("conv2" in name for name in report["rates"])
+    for name, rate in seen[0].items():
+        assert rate == (1 if name in report["new"] else 0.5 * report["rates"].get(name, 1)), name
 
 
 def test_transfer_arranges_modalities_by_name():

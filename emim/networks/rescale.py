@@ -13,13 +13,21 @@ too large; and weights that have grown hardly move at a learning rate made for f
 A classifier normalises the features it pools, so for it the second reason alone counts.
 
 Up to the normalisations' epsilon the features stay the same but for one factor per level.
+
+The features had grown more than the weights that write them: scaled with their level, these are far smaller
+than fresh ones. An optimiser like Adam moves every weight by about the learning rate, whatever its gradient,
+so that such weights would be overwritten within a few steps; :func:`rates_by_size` says by how much less they
+may move.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from emim.networks.backbone_classifiers import ResidualClassifier
 from emim.networks.residual_unet import ResidualEncoder
@@ -93,6 +101,24 @@ def match_fresh_encoder(
     return factors
 
 
+@torch.no_grad()
+def rates_by_size(network: nn.Module, fresh: nn.Module, names: Iterable[str]) -> dict[str, float]:
+    """The learning rate of named tensors, as a share of that of fresh ones, for a change in proportion.
+
+    The share is the tensor's norm over that of the fresh one, as a power of two so that few differ, and 1 at
+    most: weights that have grown change less in proportion. Vectors, such as biases, have 1.
+    """
+    now, before = dict(network.named_parameters()), dict(fresh.named_parameters())
+    shares = {}
+    for name in names:
+        if name not in now or now[name].ndim < 2:
+            continue
+        size, usual = float(now[name].norm()), float(before[name].norm())
+        if 0 < size < usual:
+            shares[name] = 2.0 ** round(math.log2(size / usual))
+    return shares
+
+
 def _scale_encoder(encoder: ResidualEncoder, fresh: ResidualEncoder, factors: list[float]) -> None:
     encoder.conv_init.weight *= factors[0]
     for i, level in enumerate(encoder.layers):
@@ -101,12 +127,12 @@ def _scale_encoder(encoder: ResidualEncoder, fresh: ResidualEncoder, factors: li
             level["downsample"].weight *= factors[i + 1] / factors[i]
 
 
-def _scale_blocks(blocks: torch.nn.Module, fresh: torch.nn.Module, factor: float) -> None:
+def _scale_blocks(blocks: nn.Module, fresh: nn.Module, factor: float) -> None:
     for block, new in zip(blocks, fresh, strict=True):
         block.conv1.weight *= new.conv1.weight.norm() / block.conv1.weight.norm()
         block.conv2.weight *= factor
 
 
-def _scale(module: torch.nn.Module, factor: float) -> None:
+def _scale(module: nn.Module, factor: float) -> None:
     for weight in module.parameters():
         weight *= factor

@@ -22,6 +22,7 @@ class TransferReport:
         adapted: (name, how) of tensors that were rearranged by modality.
         new: names of tensors of the target that start at random.
         left_out: (name, why) of tensors of the source that were not used.
+        rates: learning rate of tensors that are smaller than fresh ones, as a share of that of the others.
     """
 
     source: str
@@ -29,6 +30,7 @@ class TransferReport:
     adapted: list[tuple[str, str]] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

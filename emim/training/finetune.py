@@ -362,11 +362,11 @@ def _without_training(
 
 
 def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Load the initial weights, report what became of them, return the learning rates they need.
+    """Load the initial weights, report what became of them, return the learning rates they need, as shares.
 
     Weights of a pre-training are brought to the scale of fresh ones, measured on ``batch``.
     """
-    from emim.networks.rescale import match_fresh_encoder, match_fresh_scale
+    from emim.networks.rescale import match_fresh_encoder, match_fresh_scale, rates_by_size
     from emim.networks.transfer import transfer
 
     file = run.path / "transfer.json"
@@ -394,9 +394,11 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
             report.adapted.append(
                 ("scale of the weights", f"levels times {levels}: features as in a fresh network")
             )
+        report.rates = rates_by_size(network, fresh, [*report.loaded, *(name for name, _ in report.adapted)])
         write_json(file, report.to_dict())
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.
     report = json.loads(file.read_text(encoding="utf-8"))
     names = [*report["loaded"], *(name for name, _ in report["adapted"])]
-    return dict.fromkeys(names, run.config.transferred_rate)
+    shares = report.get("rates", {})  # runs begun before had none
+    return {name: run.config.transferred_rate * shares.get(name, 1.0) for name in names}
