@@ -114,8 +114,8 @@ def rates_by_size(network: nn.Module, fresh: nn.Module, names: Iterable[str]) ->
         if name not in now or now[name].ndim < 2:
             continue
         size, usual = float(now[name].norm()), float(before[name].norm())
-        if 0 < size < usual:
-            shares[name] = 2.0 ** round(math.log2(size / usual))
+        if size > 0 and usual > 0 and (power := round(math.log2(size / usual))) < 0:
+            shares[name] = 2.0**power
     return shares
 
 
