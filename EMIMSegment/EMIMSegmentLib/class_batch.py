@@ -16,28 +16,15 @@ class ClassBatchRun(FolderRun):
     Args:
         source: folder of subject folders, or a datalist, as ``emim classify --cohort`` takes it.
         folder: where the table goes, as :data:`FILE`.
+        shared: the rest of what :class:`FolderRun` takes.
 
     Attributes:
         rows: see :mod:`EMIMSegmentLib.class_batch_table`; all at once, when the worker is done.
         table: node with the rows; None before.
     """
 
-    def __init__(
-        self,
-        source: str | Path,
-        model,
-        folder: str | Path,
-        *,
-        reference: str | None = None,
-        device: str = "auto",
-        overwrite: bool = False,
-        onEvent=None,
-        onFinished=None,
-    ) -> None:
-        super().__init__(
-            "classify", source, model, Path(folder) / FILE, [],
-            reference=reference, device=device, overwrite=overwrite, onEvent=onEvent, onFinished=onFinished,
-        )  # fmt: skip
+    def __init__(self, source: str | Path, model, folder: str | Path, **shared) -> None:
+        super().__init__("classify", source, model, Path(folder) / FILE, [], **shared)
         self._results = Path(folder)
 
     def _load(self, result: dict) -> str:

@@ -19,6 +19,7 @@ class FolderRun(WorkerRun):
         source: folder of subject folders, or a datalist, as ``--cohort`` takes it.
         output: what the command is told to write.
         options: those that not every such command has.
+        reference, device, overwrite, onEvent, onFinished: as :meth:`EMIMSegmentLogic.batch` takes them.
 
     Attributes:
         rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; all at the end.
@@ -70,6 +71,7 @@ class FolderBatchRun(FolderRun):
     Args:
         source: folder of subject folders, or a datalist, as ``emim segment --cohort`` takes it.
         folder: where the results go.
+        shared: the rest of what :class:`FolderRun` takes.
 
     Attributes:
         rows: see :mod:`EMIMSegmentLib.batch_table`; all at once, when the worker is done.
@@ -82,20 +84,13 @@ class FolderBatchRun(FolderRun):
         model,
         folder: str | Path,
         *,
-        reference: str | None = None,
-        device: str = "auto",
-        quality: str = "balanced",
-        probabilities: bool = False,
-        overwrite: bool = False,
-        onEvent=None,
-        onFinished=None,
+        quality: str,
+        probabilities: bool,
+        **shared,
     ) -> None:
         options = ["--quality", quality, *(["--probabilities"] if probabilities else [])]
-        options += [] if overwrite else ["--resume"]
-        super().__init__(
-            "segment", source, model, folder, options,
-            reference=reference, device=device, overwrite=overwrite, onEvent=onEvent, onFinished=onFinished,
-        )  # fmt: skip
+        options += [] if shared["overwrite"] else ["--resume"]
+        super().__init__("segment", source, model, folder, options, **shared)
         self._results = Path(folder)
 
     def _load(self, result: dict) -> str:

@@ -280,13 +280,8 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"reference": reference, "device": _device(device), "quality": quality}
         options["probabilities"] = probabilities
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
-        if isinstance(studies, (str, Path)):
-            run = FolderBatchRun(studies, model, _needed(folder), **options, **callbacks)
-        else:
-            makeRun = _maker(SegmentationRun, model, options)
-            run = StudyBatchRun(studies, model.card, makeRun, folder=folder, **callbacks)
-        self._start(run, waitForCompletion)
-        return run
+        kinds = (FolderBatchRun, StudyBatchRun, SegmentationRun)
+        return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
 
     def classifyBatch(
         self,
@@ -313,15 +308,23 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         model = self._model(model, "classification")
         options = {"reference": reference, "device": _device(device)}
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
-        if isinstance(studies, (str, Path)):
-            run = ClassBatchRun(studies, model, _needed(folder), **options, **callbacks)
-        else:
-            makeRun = _maker(ClassificationRun, model, options)
-            run = StudyClassRun(studies, model.card, makeRun, folder=folder, **callbacks)
-        self._start(run, waitForCompletion)
-        return run
+        kinds = (ClassBatchRun, StudyClassRun, ClassificationRun)
+        return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
 
     # Inside
+
+    def _startBatch(self, kinds, studies, model: InstalledModel, folder, options, callbacks, wait: bool):
+        """Start and return the run of ``kinds``: of a folder, or of studies, made of runs of one study."""
+        folderRun, studiesRun, studyRun = kinds
+        if not isinstance(studies, (str, Path)):
+            makeRun = _maker(studyRun, model, options)
+            run = studiesRun(studies, model.card, makeRun, folder=folder, **callbacks)
+        elif folder:
+            run = folderRun(studies, model, folder, **options, **callbacks)
+        else:
+            raise EmimError(_("No folder for the results is chosen."), hint=_("Choose one."))
+        self._start(run, wait)
+        return run
 
     def _model(self, model: str | Path | InstalledModel, task: str) -> InstalledModel:
         found = model if isinstance(model, InstalledModel) else self.registry.find(model)
@@ -355,12 +358,6 @@ def refuseOtherTask(card, task: str) -> None:
         what = _("The model “{name}” segments structures; it does not classify.")
         hint = _("Use process() or batch(), or choose a model for classification.")
     raise EmimError(what.format(name=card.name), hint=hint)
-
-
-def _needed(folder: str | Path | None) -> str | Path:
-    if not folder:
-        raise EmimError(_("No folder for the results is chosen."), hint=_("Choose one."))
-    return folder
 
 
 def _maker(kind, model: InstalledModel, options: dict):

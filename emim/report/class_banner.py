@@ -33,8 +33,8 @@ def outcome(run: RunRecord) -> str:
         kept = len(steps) - 1 if keeps_last else int(np.argmin(losses))
         body += (
             f"<p>The model is that of step {number(int(steps[kept]))}, "
-            + ("the last" if keeps_last else "whose validation cross-entropy is the lowest")
-            + f" ({losses[kept]:.3f}).</p>"
+            + ("the last; its" if keeps_last else "the best: its")
+            + f" validation cross-entropy is {losses[kept]:.3f}.</p>"
         )
     return light(*_LIGHTS.get(state, ("unsure", "?")), headline, body + model_link(run))
 
