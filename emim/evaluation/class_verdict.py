@@ -53,7 +53,7 @@ def judge_classes(values: Mapping[str, Any], progress: float = 1.0) -> Verdict:
         ]
         return Verdict(GUESSING, tuple(why), tuple(advice))
     if interval and interval[0] > 0.5:
-        advice = ["The step is chosen by these cases: judge the model by cases that took no part."]
+        advice = ["Usually these cases choose the step, too: judge the model by cases that took no part."]
         return Verdict(BETTER, tuple(why), tuple(advice))
     why.append("So few validation cases could give this by chance.")
     return Verdict(UNDECIDED, tuple(why), ("Validate on more cases, or test on others.",))
