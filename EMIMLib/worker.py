@@ -127,6 +127,8 @@ class Worker:
         """
         if not self.running:
             return []
+        if self._cancelRequested:
+            self._touchCancelFile()  # again: the run folder may have come since
         if self._killAt is not None and time.monotonic() >= self._killAt:
             killTree(self._process)
         code = self._process.poll()  # before reading, so that nothing written before the end is missed
@@ -144,9 +146,7 @@ class Worker:
         self._cancelRequested = True
         killAt = time.monotonic() + grace
         self._killAt = killAt if self._killAt is None else min(killAt, self._killAt)
-        if self._cancelFile is not None:
-            with contextlib.suppress(OSError):  # no run folder yet; the kill follows
-                self._cancelFile.touch()
+        self._touchCancelFile()
         self._closeInput()
 
     def kill(self) -> None:
@@ -264,6 +264,11 @@ class Worker:
 
     def _where(self) -> str:
         return str(self._folder)
+
+    def _touchCancelFile(self) -> None:
+        if self._cancelFile is not None:
+            with contextlib.suppress(OSError):  # no run folder yet; the kill follows
+                self._cancelFile.touch()
 
     def _closeInput(self) -> None:
         with contextlib.suppress(OSError):  # it ended first

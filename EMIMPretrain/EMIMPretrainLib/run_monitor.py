@@ -226,7 +226,7 @@ class RunMonitor:
 
         Raises:
             EmimError: when it failed, or the time is over.
-            Cancelled: when it was paused or cancelled.
+            Cancelled: when it was paused or cancelled, also before it had begun.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while self.running:
@@ -237,7 +237,7 @@ class RunMonitor:
             time.sleep(0.05)
         if self.error is not None:
             raise self.error
-        if self.phase in ("paused", "cancelled"):
+        if self.phase in ("waiting", "paused", "cancelled"):
             raise Cancelled(self.phaseText)
         return self.state
 

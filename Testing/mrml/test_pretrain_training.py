@@ -13,6 +13,7 @@ import slicerhost
 
 slicerhost.start()
 import slicer  # noqa: E402
+from EMIMPretrainLib import run_monitor  # noqa: E402
 from EMIMPretrainLib.logic import EMIMPretrainLogic  # noqa: E402
 
 from emim.phantom.generate import generate  # noqa: E402
@@ -260,9 +261,22 @@ def test_cancel_takes_seconds_at_any_stage(logic, cohort, host):
         logic.cancel(run)
         assert isinstance(wait_for_end(run), Cancelled)
         assert time.monotonic() - began < 3.0
-        assert run.phase == ("paused" if step else "cancelled")
-        assert run.canResume == bool(step)
+        # Within its two seconds a quick machine gets as far as a run folder.
+        assert run.phase == "paused" if step else run.phase in ("cancelled", "waiting", "paused")
+        assert run.canResume == (run.phase != "cancelled")
     assert "last saved" in run.phaseText
+
+
+def test_cancelled_between_its_folder_and_its_first_step(logic, cohort, host, monkeypatch):
+    monkeypatch.setattr(run_monitor, "GRACE", 0.0)
+    run = logic.startPretraining(cohort, settings=LONG)
+    assert host.processEvents(60, until=(run.folder / "config.json").is_file)
+    logic.cancel(run)
+    assert isinstance(wait_for_end(run), Cancelled)
+    assert run.phase in ("waiting", "paused") and run.canResume and run.error is None
+    assert not run.state.step
+    again = logic.resume(run.folder)
+    wait_for_step(host, again, 2)
 
 
 def test_a_run_survives_is_attached_again_and_killed_if_it_hangs(logic, cohort, host):
