@@ -82,8 +82,9 @@ def test_what_was_stopped_or_killed_goes_on(model, cohort, computed, tmp_path, m
         with open(out / ".segmented-0.jsonl", "a") as file:
             file.write('\n{"time": 1')
     first = (out / "a.nii.gz").stat().st_mtime_ns
-    with pytest.raises(EmimError, match="exists already"):
+    with pytest.raises(EmimError, match="exists already") as refused:
         go(model, cohort, out)
+    assert refused.value.hint.startswith("Resume")
     computed.clear()
     with pytest.raises(Cancelled):  # resumed, and cancelled before anything was done
         go(model, cohort, out, resume=True, should_stop=lambda: True)

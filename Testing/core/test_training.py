@@ -404,6 +404,8 @@ def test_transfer_arranges_modalities_by_name():
     assert torch.allclose(new[:, 2], old.mean(1))
     assert target.tokens.value.tolist() == [3, 1, 2]
     assert {n for n, _ in report.adapted} == set(target.modality_axes)
+    report.rates = {"a": 0.5, "b": 2.0**-4}
+    assert "2 tensors, at 1/16 of the rate or more" in report.text()
 
 
 def test_a_mismatch_is_refused_and_changes_nothing():

@@ -101,9 +101,13 @@ def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: O
     """Refuse to write over anything but what earlier batches left half done, and their tables of all."""
     images = [i for job in jobs for i in job.images.values()]
     new = [f for job in jobs if job.case not in earlier.redone for f in job.outputs.all()]
-    check_writable(new, images, options.overwrite)
+    other = "Remove it" if options.resume else "Resume"
+    hint = f"{other}, choose another folder, or overwrite the results."
+    check_writable(new, images, options.overwrite, hint)
     redone = [f for job in jobs if job.case in earlier.redone for f in job.outputs.all()]
-    check_writable([*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or bool(earlier))
+    check_writable(
+        [*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or bool(earlier), hint
+    )
 
 
 def _write_summary(folder: Path, package: Package, results: list[dict[str, Any]]) -> None:

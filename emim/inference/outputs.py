@@ -72,7 +72,12 @@ def split_extension(path: Path) -> tuple[str, str]:
     )
 
 
-def check_writable(files: Iterable[Path], inputs: Iterable[str | Path], overwrite: bool) -> None:
+def check_writable(
+    files: Iterable[Path],
+    inputs: Iterable[str | Path],
+    overwrite: bool,
+    hint: str = "Choose another name, or overwrite it.",
+) -> None:
     """Refuse, before any work, to write where something would be lost or nothing can be written.
 
     Raises:
@@ -87,7 +92,7 @@ def check_writable(files: Iterable[Path], inputs: Iterable[str | Path], overwrit
         if file.is_dir():
             raise EmimError("The output is a folder.", file, "Give the name of a file.")
         if file.exists() and not overwrite:
-            raise EmimError("The output exists already.", file, "Choose another name, or overwrite it.")
+            raise EmimError("The output exists already.", file, hint)
     for folder in folders:
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):

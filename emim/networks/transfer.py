@@ -39,6 +39,12 @@ class TransferReport:
         """A few lines for a person."""
         lines = [f"Weights from {self.source}:", f"  loaded unchanged: {len(self.loaded)} tensors"]
         lines += [f"  adapted: {name}: {how}" for name, how in self.adapted]
+        if self.rates:
+            least = min(self.rates.values())
+            lines.append(
+                f"  smaller than fresh ones, and learning in proportion: {len(self.rates)} tensors, "
+                f"at 1/{1 / least:.0f} of the rate or more"
+            )
         lines += [f"  new, at random: {', '.join(_groups(self.new))}"] if self.new else []
         reasons: dict[str, list[str]] = {}
         for name, why in self.left_out:
