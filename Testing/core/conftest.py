@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from emim.config import FinetuneConfig, PretrainConfig, override, with_preset
+from emim.errors import Cancelled
 from emim.training.structures import parse_structures
 
 SMALL = {
@@ -54,3 +55,21 @@ def small_finetune():
         return override(config, {**SMALL, **settings})
 
     return make
+
+
+@pytest.fixture
+def seen_rates(monkeypatch):
+    """Call it: from then on trainings are cancelled at their first step, and the list that it returns gets
+    the learning rates of all tensors of each, as shares."""
+    seen = []
+
+    def look(run, optimisation, *rest):
+        scale = {id(p): g["scale"] for g in optimisation.optimiser.param_groups for p in g["params"]}
+        seen.append({n: scale[id(p)] for n, p in optimisation.model.named_parameters()})
+        raise Cancelled("seen")
+
+    def watch():
+        monkeypatch.setattr("emim.training.loop.train", look)
+        return seen
+
+    return watch

@@ -212,13 +212,24 @@ def test_other_backbones(heads, found, cache, tmp_path, network):
 
 
 def test_a_pretrained_encoder_that_learns_gets_the_scale_of_a_fresh_one(
-    heads, found, cache, tmp_path, small_pretrain
+    heads, found, cache, tmp_path, small_pretrain, seen_rates
 ):
     pretrained = pretrain(found, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
-    settings = config(heads, train__steps=2)
-    package = finetune(found, tmp_path / "run", init=pretrained, config=settings, cache=cache)
-    report = json.loads((package.parent / "transfer.json").read_text())
+    state = torch.load(pretrained / "checkpoints" / "last.pt", weights_only=True)
+    for name, weight in state["model"].items():  # as a long pre-training leaves them
+        if name.endswith("conv2.weight"):
+            weight += 0.3 * weight.abs().mean()
+    torch.save(state, pretrained / "checkpoints" / "last.pt")
+    settings = config(heads, train__steps=2, transferred_rate=0.5)
+    seen = seen_rates()
+    for resume in (False, True):  # which knows no more of the weights than transfer.json
+        with pytest.raises(Cancelled):
+            finetune(found, tmp_path / "run", pretrained, settings, cache=cache, resume=resume)
+    report = json.loads((tmp_path / "run" / "transfer.json").read_text())
     assert "scale of the weights" in dict(report["adapted"])
+    rates = report["rates"]
+    assert seen[0] == seen[1] and any("conv2" in name for name in rates)
+    assert seen[0] == {n: 1.0 if n in report["new"] else 0.5 * rates.get(n, 1.0) for n in seen[0]}
 
 
 @pytest.mark.parametrize("mode", ["linear", "knn"])

@@ -16,8 +16,9 @@ Up to the normalisations' epsilon the features stay the same but for one factor 
 
 The features had grown more than the weights that write them: scaled with their level, these are far smaller
 than fresh ones. An optimiser like Adam moves every weight by about the learning rate, whatever its gradient,
-so that such weights would be overwritten within a few steps; :func:`rates_by_size` says by how much less they
-may move.
+so that such weights are soon overwritten. For classification they move in proportion to their size
+(:func:`rates_by_size`); for segmentation they do not. Each was the better of the two where it is used
+(Testing/benchmarks/RESULTS.md, sections 12 and 13).
 """
 
 from __future__ import annotations

@@ -394,7 +394,9 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
             report.adapted.append(
                 ("scale of the weights", f"levels times {levels}: features as in a fresh network")
             )
-        report.rates = rates_by_size(network, fresh, [*report.loaded, *(name for name, _ in report.adapted)])
+        if not segments:  # measured: see emim.networks.rescale
+            names = [*report.loaded, *(name for name, _ in report.adapted)]
+            report.rates = rates_by_size(network, fresh, names)
         write_json(file, report.to_dict())
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.
