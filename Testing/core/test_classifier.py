@@ -10,7 +10,7 @@ import torch
 from emim.config import ClassifierDesign, NetworkConfig, PretrainConfig
 from emim.networks.build import build_classifier, build_pretrainer, build_segmenter
 from emim.networks.classifier import Neighbours, Pooling
-from emim.networks.rescale import match_fresh_encoder
+from emim.networks.rescale import match_fresh_scale
 from emim.networks.transfer import transfer
 
 NETWORKS = {
@@ -117,7 +117,7 @@ def test_weights_that_grew_get_the_scale_of_fresh_ones_and_say_the_same():
         weight.data *= 3.0 if weight.ndim > 1 else 1.0
     x, present = crops(), torch.ones(2, 3, dtype=torch.bool)
     before, _ = grown.summarise(x, present)
-    factors = match_fresh_encoder(grown, fresh, x, present)
+    factors = match_fresh_scale(grown, fresh, x, present)
     assert all(f < 0.4 for f in factors)
     with torch.no_grad():
         levels = zip(grown.pyramid(x, present), fresh.pyramid(x, present), strict=True)

@@ -1,13 +1,14 @@
 """The pre-training network: modality tokens, the pyramid encoder, a choice of decoders.
 
 * ``linear``: a linear readout of every level of the encoder, added up; a level of stride s writes a block of
-  s³ voxels per modality at each position. Nothing but the encoder goes on into fine-tuning.
+  s³ voxels per modality at each position.
 * ``light``: the coarse end of the segmentation network's own decoder, down to a stride of 4, read out
   linearly in blocks of 4³ voxels: it carries what surroundings and anatomy tell. To it a linear readout of
   the finest level of the encoder is added: it carries what the other modalities show at the same place.
-  Together they cost a few per cent of the whole decoder, and the coarse end goes on into fine-tuning.
-* ``deep``: the whole decoder of the segmentation network, all of which goes on.
+  Together they cost a few per cent of the whole decoder.
+* ``deep``: the whole decoder of the segmentation network.
 
+Tokens and encoder go on into fine-tuning, the decoder does not (:mod:`emim.networks.transfer`).
 That a light decoder suffices is a finding of arXiv 2204.11716; these forms of it are this project's.
 """
 
@@ -30,7 +31,7 @@ LIGHT_LEVEL = 2  # where the light decoder ends: a stride of 4
 class MaskedAutoencoder(nn.Module):
     """Reconstructs the hidden part of a crop and gives the feature pyramid.
 
-    Sub-modules ``tokens``, ``encoder`` and ``up_layers`` have the names and shapes of those of
+    Sub-modules ``tokens`` and ``encoder`` have the names and shapes of those of
     :class:`emim.networks.segmenter.Segmenter`.
 
     Args:

@@ -9,7 +9,7 @@ from torch import nn
 
 from emim.config import NetworkConfig
 from emim.masking.tokens import ModalityTokens
-from emim.networks.residual_unet import ResidualUNet
+from emim.networks.residual_unet import ResidualEncoder, ResidualUNet
 
 
 class Segmenter(nn.Module):
@@ -27,6 +27,14 @@ class Segmenter(nn.Module):
         super().__init__()
         self.tokens = ModalityTokens(modalities)
         self.unet = ResidualUNet(modalities, outputs, config.filters, config.blocks)
+
+    @property
+    def encoder(self) -> ResidualEncoder:
+        return self.unet.encoder
+
+    def pyramid(self, x: torch.Tensor, present: torch.Tensor) -> list[torch.Tensor]:
+        """The encoder's levels, finest first; arguments as of :meth:`forward`."""
+        return self.encoder(self.tokens(x, ~present))
 
     def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``x`` (B, M, Z, Y, X) to logits (B, outputs, Z, Y, X).

@@ -11,6 +11,10 @@ from torch import nn
 
 from emim.errors import EmimError
 
+# The residual U-Net's decoder, where pre-training has one, starts anew: carried over it was worse on
+# synthetic heads and no better on real ones (Testing/benchmarks/RESULTS.md, section 13).
+FOR_PRETRAINING = ("head.", "fine_head.", "up_layers.")
+
 
 @dataclass
 class TransferReport:
@@ -80,13 +84,14 @@ def transfer(
     result = dict(state)
     axes = target.modality_axes
     for key, value in source.items():
+        if key.startswith(FOR_PRETRAINING):
+            report.left_out.append((key, "made for pre-training only"))
+            continue
         if key not in state and "unet." + key in state:
             key = "unet." + key
         elif key.startswith("unet.") and key.removeprefix("unet.") in state:
             key = key.removeprefix("unet.")
-        if key.startswith(("head.", "fine_head.")):
-            report.left_out.append((key, "made for pre-training only"))
-        elif key not in state:
+        if key not in state:
             report.left_out.append((key, "the network has no such part"))
         elif key in axes and list(source_modalities) != list(target_modalities):
             result[key] = _by_modality(value, state[key], source_modalities, target_modalities, axes[key])

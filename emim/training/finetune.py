@@ -366,7 +366,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
 
     Weights of a pre-training are brought to the scale of fresh ones, measured on ``batch``.
     """
-    from emim.networks.rescale import match_fresh_encoder, match_fresh_scale, rates_by_size
+    from emim.networks.rescale import match_fresh_scale, rates_by_size
     from emim.networks.transfer import transfer
 
     file = run.path / "transfer.json"
@@ -385,11 +385,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
         segments = run.config.task == "segmentation"
         learns = segments or run.config.classification.mode == "full"
         if learns and not source.structures and run.config.network.backbone == "resunet":
-            if segments:
-                decoder = {k.split(".")[2] for k in report.loaded if k.startswith("unet.up_layers.")}
-                factors = match_fresh_scale(network, fresh, batch["input"], batch["present"], len(decoder))
-            else:
-                factors = match_fresh_encoder(network, fresh, batch["input"], batch["present"])
+            factors = match_fresh_scale(network, fresh, batch["input"], batch["present"])
             levels = ", ".join(f"{f:.3g}" for f in factors)
             report.adapted.append(
                 ("scale of the weights", f"levels times {levels}: features as in a fresh network")
