@@ -17,8 +17,8 @@ Up to the normalisations' epsilon the features stay the same but for one factor 
 The features had grown more than the weights that write them: scaled with their level, these are far smaller
 than fresh ones. An optimiser like Adam moves every weight by about the learning rate, whatever its gradient,
 so that such weights are soon overwritten. For classification they move in proportion to their size
-(:func:`rates_by_size`); for segmentation they do not. Each was the better of the two where it is used
-(Testing/benchmarks/RESULTS.md, sections 12 and 13).
+(:func:`rates_by_size`), which was better. For segmentation they do not: that was better on synthetic heads
+and made no difference on real ones (Testing/benchmarks/RESULTS.md, sections 11 to 13).
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ def match_fresh_scale(
     """
     levels = zip(fresh.pyramid(x, present), network.pyramid(x, present), strict=True)
     factors = [float(new.std() / learned.std()) for new, learned in levels]
-    encoder, fresh_encoder = network.encoder, fresh.encoder
-    encoder.conv_init.weight *= factors[0]
-    for i, level in enumerate(encoder.layers):
-        for block, new in zip(level["blocks"], fresh_encoder.layers[i]["blocks"], strict=True):
+    network.encoder.conv_init.weight *= factors[0]
+    for i, level in enumerate(network.encoder.layers):
+        for block, new in zip(level["blocks"], fresh.encoder.layers[i]["blocks"], strict=True):
             block.conv1.weight *= new.conv1.weight.norm() / block.conv1.weight.norm()
             block.conv2.weight *= factors[i]
         if i + 1 < len(factors):
