@@ -40,7 +40,9 @@ Features = Callable[[torch.Tensor], list[torch.Tensor]]
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--runs", nargs="+", help="pre-training runs of one network; name=folder joins seeds")
+    p.add_argument(
+        "--runs", nargs="+", help="pre-training runs of one residual U-Net; name=folder joins seeds"
+    )
     p.add_argument("--cohort", help="labelled cases")
     p.add_argument("--split", help="split file that names the test cases")
     p.add_argument(
@@ -70,6 +72,8 @@ def probe(
     labelled = [c.id for c in found.labelled()]
     test = [i for i in labelled if i in read_split(split).get("exclude", ())]
     training = [i for i in labelled if i not in test][:count]
+    if not training or not test:
+        raise SystemExit("Labelled cases are needed in the test set of the split and outside of it.")
     rng = np.random.default_rng(0)
     parts = []
     for ids in (training, test):
@@ -132,8 +136,8 @@ def encoder(plan: Source, source: Source | None, seed: int) -> Features:
         if source.network.essence != plan.network.essence:
             raise SystemExit(f"{source.name} has another network than {plan.name}.")
         transfer(source.load_state(), network, source.modalities, plan.modalities, source.name)
-    there = torch.zeros(1, len(plan.modalities), dtype=torch.bool)
-    return lambda x: network.unet.encoder(network.tokens(x, there))
+    present = torch.ones(1, len(plan.modalities), dtype=torch.bool)
+    return lambda x: network.pyramid(x, present)
 
 
 def with_means(x: torch.Tensor) -> list[torch.Tensor]:

@@ -267,16 +267,21 @@ def test_cancel_takes_seconds_at_any_stage(logic, cohort, host):
     assert "last saved" in run.phaseText
 
 
-def test_cancelled_between_its_folder_and_its_first_step(logic, cohort, host, monkeypatch):
+def test_cancelled_between_its_folder_and_its_first_step(logic, cohort, host, tmp_path, monkeypatch):
     monkeypatch.setattr(run_monitor, "GRACE", 0.0)
     run = logic.startPretraining(cohort, settings=LONG)
     assert host.processEvents(60, until=(run.folder / "config.json").is_file)
     logic.cancel(run)
     assert isinstance(wait_for_end(run), Cancelled)
     assert run.phase in ("waiting", "paused") and run.canResume and run.error is None
-    assert not run.state.step
     again = logic.resume(run.folder)
     wait_for_step(host, again, 2)
+    begun = tmp_path / "begun"  # as left by a kill before the first event
+    begun.mkdir()
+    shutil.copy(run.folder / "config.json", begun)
+    watched = run_monitor.RunMonitor(begun)
+    watched.start()
+    assert watched.phase == "waiting" and isinstance(wait_for_end(watched), Cancelled)
 
 
 def test_a_run_survives_is_attached_again_and_killed_if_it_hangs(logic, cohort, host):

@@ -101,7 +101,7 @@ def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: O
     """Refuse to write over anything but what earlier batches left half done, and their tables of all."""
     images = [i for job in jobs for i in job.images.values()]
     new = [f for job in jobs if job.case not in earlier.redone for f in job.outputs.all()]
-    other = "Remove it" if options.resume else "Resume"
+    other = "Move it away" if options.resume else "Resume"
     hint = f"{other}, choose another folder, or overwrite the results."
     check_writable(new, images, options.overwrite, hint)
     redone = [f for job in jobs if job.case in earlier.redone for f in job.outputs.all()]
