@@ -17,7 +17,7 @@ from pathlib import Path
 from emim.errors import EmimError
 
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
-TORCH = "torch>=2.4.1"  # MONAI 1.5.1 needs it
+TORCH = "torch>=2.5"  # before, memory of a "cuda" without a number cannot be asked for
 TORCH_SAFE = "2.6"  # before it, reading weights of a hostile model could run code (CVE-2025-32434)
 PINNED = ("numpy", "SimpleITK", "torch", "torchvision")  # pip must not replace what Slicer runs on
 
@@ -37,7 +37,7 @@ class Requirement:
 
     Attributes:
         name: as pip knows it.
-        specifier: the versions wanted, such as ``>=2.4.1``.
+        specifier: the versions wanted, such as ``>=2.5``.
         installed: the version found, or None.
     """
 
@@ -73,7 +73,7 @@ def blocked() -> EmimError | None:
     old = any(requirement.name == "torch" for requirement in missing())
     if old and platform.system() == "Darwin" and platform.machine() == "x86_64":
         return EmimError(
-            "PyTorch 2.4.1 or later is needed, but there is none for this Slicer.",
+            "PyTorch 2.5 or later is needed, but there is none for this Slicer.",
             "Slicer for Intel Macs (also on Apple Silicon); the last PyTorch made for it is 2.2.2",
             "Use EMIM in Slicer on Linux or Windows. On Apple Silicon, EMIM's command line also runs in a "
             "native Python (see README).",

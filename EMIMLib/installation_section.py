@@ -8,6 +8,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from emim.volumes.cache import default_folder
 from EMIMLib import dependencies, settings
 from EMIMLib.error_display import showError
 from EMIMLib.folder_edit import FolderEdit
@@ -82,6 +83,12 @@ class InstallationSection:
             _("Where training runs are put; they hold pictures of the cohort's images"),
         )
         form.addRow(_("Runs folder:"), self.runsEdit)
+        self.cacheEdit = FolderEdit(
+            settings.cacheFolder() or default_folder(),
+            settings.setCacheFolder,
+            _("Where training keeps prepared volumes, which can take much room; a new or empty folder"),
+        )
+        form.addRow(_("Cache folder:"), self.cacheEdit)
 
     def _addReport(self, form) -> None:
         self.checkButton = qt.QPushButton(_("Check installation"))

@@ -1,8 +1,12 @@
-"""Binding of widgets and parameters that can be undone."""
+"""Binding of widgets and parameters that can be undone, and that outlives the removal of nodes."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import slicer
+
+FIRST = 10.0  # priority of the observer that calls releaseNode: before Slicer's models of the scene
 
 
 def connectGui(parameterNode: Any, ui: Any) -> int:
@@ -20,3 +24,17 @@ def connectGui(parameterNode: Any, ui: Any) -> int:
     named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
     named.pop(None, None)
     return parameterNode.connectParametersToGui(named)
+
+
+def releaseNode(parameterNode: Any, node: Any) -> None:
+    """Let go of ``node``, which is about to be removed, wherever the wrapped node refers to it.
+
+    A selector would take the row that Qt makes current in its place for the user's choice.
+    """
+    stored = parameterNode.parameterNode
+    roles: list[str] = []
+    stored.GetNodeReferenceRoles(roles)
+    with slicer.util.NodeModify(stored):
+        for role in roles:
+            if stored.GetNodeReference(role) is node:
+                stored.SetNodeReferenceID(role, None)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import qt
 import slicer
 
 import emim
-from emim.errors import Cancelled, EmimError
+from emim.errors import EmimError
 from EMIMLib import dependencies, settings
 from EMIMLib.interpreter import coreFolder, pythonExecutable
 from EMIMLib.job_folder import lastLog, logsFolder
@@ -21,18 +19,6 @@ from EMIMLib.worker import Worker
 
 PACKAGES = ("torch", "torchvision", "monai", "SimpleITK", "numpy", "scipy", "nibabel", "matplotlib", "pillow")
 LOG_END = 3000  # characters
-
-
-def supportReport(pump: Callable[[], None] | None = None) -> str:
-    """The whole report. Asks a worker about GPU and packages, which takes some seconds.
-
-    Args:
-        pump: called again and again meanwhile, such as ``slicer.app.processEvents``.
-    """
-    worker = infoWorker()
-    with contextlib.suppress(EmimError, Cancelled):  # the report says so
-        worker.wait(pump=pump, timeout=120)
-    return composeReport(worker)
 
 
 def infoWorker() -> Worker:

@@ -25,6 +25,9 @@ from EMIMLib.process_tree import describeExit, killTree, startOptions
 
 DONE, CANCELLED = 0, 3  # exit codes of emim
 LOG_LIMIT = 400_000  # characters kept of what was printed
+# Slicer's launcher stands between: what ends its Python by a signal is told so, with an exit code of 1.
+LAUNCHER_LOST_IT = "exit abnormally - Report the problem"
+PYTHON_CRASH = "Fatal Python error"  # of the fault handler
 PYTHON_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
 
 
@@ -254,12 +257,15 @@ class Worker:
         elif self.result is not None:
             what, hint = "Not everything could be done.", "The log and the result name what failed."
         else:
-            what = f"The worker {describeExit(code)}."
+            how = describeExit(code)
+            if LAUNCHER_LOST_IT in self.log:
+                how = "crashed" if PYTHON_CRASH in self.log else "was killed"
+            what = f"The worker {how}."
             hint = "The log shows what it printed."
-            if "SIGKILL" in what:
+            if how.startswith("was killed"):
                 hint = "Most often memory ran out: close other programs, or use smaller settings."
             elif found := PYTHON_ERROR.findall(self.log):
-                what = f"The worker {describeExit(code)}: {found[-1][:300]}"
+                what = f"The worker {how}: {found[-1][:300]}"
         return EmimError(what, self._where(), hint)
 
     def _where(self) -> str:

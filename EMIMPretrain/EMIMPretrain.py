@@ -29,7 +29,7 @@ from EMIMPretrainLib.runs_section import RunsSection
 from EMIMPretrainLib.watch_section import WatchSection
 
 from EMIMLib.installation_section import InstallationSection
-from EMIMLib.parameter_gui import connectGui
+from EMIMLib.parameter_gui import FIRST, connectGui, releaseNode
 
 
 class EMIMPretrain(ScriptedLoadableModule):
@@ -81,6 +81,9 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
         # In the order of the data: what the first ones find decides what the later ones offer.
         self.sections = [self.cohort, self.patterns, self.runs, self.pretrain, self.watch, self.finetune]
+        self.addObserver(
+            slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeLeaves, priority=FIRST
+        )
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -108,6 +111,11 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in [n for n in sys.modules if n.split(".")[0] == "EMIMPretrainLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeLeaves(self, caller, event, node):
+        if self.state.parameterNode is not None:
+            releaseNode(self.state.parameterNode, node)
 
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)

@@ -17,6 +17,7 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleTest,
@@ -43,14 +44,14 @@ from EMIMSegmentLib.self_test import SelfTest
 from EMIMLib import sample_data
 from EMIMLib.error_display import showError
 from EMIMLib.installation_section import InstallationSection
-from EMIMLib.parameter_gui import connectGui
+from EMIMLib.parameter_gui import FIRST, connectGui, releaseNode
 
 
 class EMIMSegment(ScriptedLoadableModule):
     def __init__(self, parent) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("EMIM Segment")
-        self.parent.categories = ["Segmentation"]
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
         self.parent.contributors = ["The EMIM developers"]
         self.parent.helpText = _(
@@ -104,9 +105,6 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.installation.update()
         self.initializeParameterNode()
 
-    def exit(self) -> None:
-        self.setParameterNode(None)
-
     def onReload(self) -> None:
         for name in [n for n in sys.modules if n.split(".")[0] == "EMIMSegmentLib"]:
             del sys.modules[name]
@@ -121,6 +119,8 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.refreshModels()
 
     def setParameterNode(self, node) -> None:
+        if node is not None and node is self.state.parameterNode:
+            return
         if self.state.parameterNode is not None:
             self.state.parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(
@@ -187,6 +187,12 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._onSceneEvent)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaves, priority=FIRST)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeLeaves(self, caller, event, node) -> None:
+        if self.state.parameterNode is not None:
+            releaseNode(self.state.parameterNode, node)
 
     def _onParameterNodeModified(self, caller=None, event=None) -> None:
         self.update()
@@ -201,7 +207,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def _onSceneEvent(self, caller, event) -> None:
-        if self.state.parameterNode is not None and not self._sceneTimer.active:
+        if self.parent.isEntered and not self._sceneTimer.active:  # else enter() will look
             self._sceneTimer.start()
 
     def _onSceneContentChanged(self) -> None:

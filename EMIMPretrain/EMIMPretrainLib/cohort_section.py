@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctk
 from slicer.i18n import tr as _
 
+from EMIMLib.path_edit import followPath
+
 from .case_table import CaseTable
 from .panel_state import PanelState
 from .rich_text import RED, bold, colored, lines, plain
@@ -37,7 +39,7 @@ class CohortSection:
         )
         ui.cohortLegendLabel.text = CaseTable.legend()
         ui.cohortPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.cohortPathLineEdit.connect("currentPathChanged(QString)", self._onPath)
+        followPath(ui.cohortPathLineEdit, self._onPath)
         ui.cohortTable.connect("cellChanged(int,int)", self._onCellChanged)
         ui.cohortTable.connect("cellDoubleClicked(int,int)", self._onDoubleClicked)
         ui.cohortTable.connect("currentCellChanged(int,int,int,int)", self._onCurrentCell)

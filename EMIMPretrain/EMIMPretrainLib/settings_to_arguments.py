@@ -52,8 +52,6 @@ def presetValues(preset: str) -> dict[str, int]:
         "crop": config.train.crop,
         "steps": config.train.steps,
         "batch": config.train.batch,
-        "levels": len(config.network.blocks),
-        "filters": config.network.filters,
     }
 
 

@@ -8,6 +8,7 @@ import ctk
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
+from EMIMLib.path_edit import followPath
 
 from .panel_state import PanelState
 from .rich_text import AMBER, bold, colored, lines, plain
@@ -37,10 +38,9 @@ class TaskSection:
         ):
             ui.modeComboBox.addItem(text, value)
         ui.classesPathLineEdit.filters = ctk.ctkPathLineEdit.Files
-        ui.classesPathLineEdit.nameFilters = [_("Tables of classes (*.csv *.json)"), _("All files (*)")]
         ui.taskComboBox.connect("currentIndexChanged(int)", self._onTask)
         ui.modeComboBox.connect("currentIndexChanged(int)", self._onMode)
-        ui.classesPathLineEdit.connect("currentPathChanged(QString)", self._onFile)
+        followPath(ui.classesPathLineEdit, self._onFile)
 
     @property
     def classifies(self) -> bool:

@@ -8,6 +8,7 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
+from EMIMLib.path_edit import followPath
 from EMIMSegmentLib.marks import BAD, GOOD
 from EMIMSegmentLib.section_job import SectionJob
 from EMIMSegmentLib.tables import fillTable
@@ -24,7 +25,7 @@ class BatchSection:
             button.connect("clicked(bool)", self._onChanged)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
             edit.filters = ctk.ctkPathLineEdit.Dirs
-            edit.connect("currentPathChanged(QString)", self._onChanged)
+            followPath(edit, self._onChanged)
 
     @property
     def fromFolder(self) -> bool:

@@ -233,7 +233,7 @@ def test_collapsing_keeps_hidden_what_the_module_hid():
     assert not shown.isHidden() and hidden.isHidden()
 
 
-def test_node_selector_never_chooses_by_itself():
+def test_node_selector_chooses_by_itself_only_where_its_node_goes():
     selector = slicer.qMRMLNodeComboBox()
     selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
     selector.setMRMLScene(slicer.mrmlScene)
@@ -241,8 +241,22 @@ def test_node_selector_never_chooses_by_itself():
     assert selector.nodeCount() == 1 and selector.currentNode() is None
     selector.setCurrentNode(volume)
     assert selector.currentNodeID == volume.GetID()
+    other = _volume()
     slicer.mrmlScene.RemoveNode(volume)
+    assert selector.currentNode() is other, "as Slicer's does"
+    slicer.mrmlScene.RemoveNode(other)
     assert selector.currentNode() is None
+
+
+def test_path_line_tells_what_it_accepts():
+    edit, told, valid = ctk.ctkPathLineEdit(), [], []
+    edit.connect("currentPathChanged(QString)", told.append)
+    edit.connect("validInputChanged(bool)", valid.append)
+    for path in ("/a", "", "/b.csv"):
+        edit.currentPath = path
+    edit.nameFilters = ["Tables (*.csv *.json)", "All files (*)"]
+    edit.currentPath = "/c.tsv"
+    assert told == ["/a", "/b.csv"] and valid == [True, False, True, False]
 
 
 # Modules

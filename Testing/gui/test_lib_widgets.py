@@ -393,10 +393,12 @@ def test_section_shows_why_it_failed(monkeypatch, shown):
 def test_section_changes_folders(tmp_path):
     changes = []
     found = section(lambda: changes.append(1))
-    for edit, folder in ((found.modelsEdit, tmp_path / "m"), (found.runsEdit, tmp_path / "r")):
+    edits = {"m": found.modelsEdit, "r": found.runsEdit, "c": found.cacheEdit}
+    for edit, folder in ((edit, tmp_path / name) for name, edit in edits.items()):
         edit.line.text = str(folder)
         edit.line.editingFinished.emit()
     assert settings.modelsFolder() == tmp_path / "m" and settings.runsFolder() == tmp_path / "r"
+    assert settings.cacheFolder() == tmp_path / "c"
     assert changes == [1, 1]
 
 
@@ -416,7 +418,10 @@ def test_section_checks_with_the_real_worker(host, tmp_path):
 
 def test_report_of_a_broken_installation(fake):
     fake("import no_such_library")
-    report = support_report.supportReport(slicer.app.processEvents)
+    worker = support_report.infoWorker()
+    with pytest.raises(EmimError):
+        worker.wait(pump=slicer.app.processEvents, timeout=120)
+    report = support_report.composeReport(worker)
     assert "The test worker failed:" in report and "No module named 'no_such_library'" in report
     assert "Last log: " in report
 

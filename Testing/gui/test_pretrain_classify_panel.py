@@ -105,6 +105,15 @@ def test_a_file_that_cannot_do_is_explained(classifying, host, tmp_path, text, w
     assert classifying.ui.startFinetuneButton.enabled
 
 
+def test_a_table_may_have_any_ending(classifying, tmp_path):
+    for name in ("GRADES.CSV", "grades.txt"):
+        (tmp_path / name).write_text(CSV, encoding="utf-8")
+        classifying.ui.classesPathLineEdit.currentPath = ""
+        assert not classifying.ui.startFinetuneButton.enabled
+        classifying.ui.classesPathLineEdit.currentPath = str(tmp_path / name)
+        assert classifying.ui.startFinetuneButton.enabled, name
+
+
 def test_the_choice_is_kept_with_the_scene(classifying, classes_file, tmp_path):
     classifying.ui.modeComboBox.setCurrentIndex(1)
     slicer.util.saveScene(str(tmp_path / "scene.mrb"))

@@ -144,6 +144,13 @@ def test_another_folder_needs_another_scan(panel, table):
     assert panel.state.table is None and not panel.ui.startPretrainButton.enabled
 
 
+def test_a_cleared_folder_is_no_folder(panel, table):
+    show_table(panel, table)
+    panel.ui.cohortPathLineEdit.currentPath = ""
+    assert panel.state.parameterNode.cohortFolder == ""
+    assert panel.state.table is None and not panel.ui.scanButton.enabled
+
+
 def test_half_a_typed_path_is_left_alone(panel, table):
     show_table(panel, table)
     edit = panel.ui.cohortPathLineEdit
@@ -274,6 +281,16 @@ def test_structures_from_a_segmentation_keep_names_colours_and_terms(panel):
     assert structure == {"name": "Lésion", "values": [1], "color": [255, 0, 0], "terminology": term}
     box = panel.ui.structuresTable.cellWidget(0, 3)
     assert box.currentText == "Special lesion"
+
+
+def test_a_removed_segmentation_is_not_followed_by_another(panel):
+    """The export would write the neighbour's labels, over those of another case."""
+    one, other = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", n) for n in ("one", "other"))
+    panel.ui.labelSegmentationSelector.setCurrentNode(one)
+    assert panel.state.parameterNode.labelSegmentation is one
+    slicer.mrmlScene.RemoveNode(one)
+    assert panel.state.parameterNode.labelSegmentation is None
+    assert panel.ui.labelSegmentationSelector.currentNode() is None and other.GetScene() is not None
 
 
 def test_a_run_of_a_shell_is_listed_watched_and_judged(panel, host, tmp_path):

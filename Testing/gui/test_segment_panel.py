@@ -144,6 +144,19 @@ def test_a_removed_volume_leaves_its_row_open(ready, host):
     host.processEvents(0.05)
     assert ready.state.parameterNode.inputState("T1") == "unset"
     assert not ready.ui.applyButton.enabled
+    assert ready.inputsSection.rows[0].selector.currentNode() is None, "the neighbour was not chosen"
+
+
+def test_a_removed_result_is_followed_by_a_new_one(ready, host):
+    node = ready.state.parameterNode
+    result, other = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode") for _ in range(2))
+    node.outputSegmentation = result
+    slicer.modules.emimsegment.exit()  # also while another module is shown
+    slicer.mrmlScene.RemoveNode(result)
+    host.processEvents(0.05)
+    assert node.outputSegmentation is None, "or the next run would replace what is somebody else's"
+    slicer.modules.emimsegment.enter()
+    assert ready.ui.outputSelector.currentNode() is None and other.GetScene() is not None
 
 
 def test_the_grid_of_the_result(ready):
@@ -199,10 +212,8 @@ def has_tooltip(widget):
 
 def test_leave_come_back_and_reload(ready, host):
     selected = [ready.state.parameterNode.inputNode(m) for m in MODALITIES]
-    ready.exit()
-    assert ready.state.parameterNode is None
-    ready.update()
-    ready.enter()
+    slicer.modules.emimsegment.exit()
+    slicer.modules.emimsegment.enter()
     assert [row.selector.currentNode() for row in ready.inputsSection.rows] == selected
     ready.cleanup()
     again = host.enter(host.loadModule("EMIMSegment/EMIMSegment.py"))

@@ -129,9 +129,9 @@ def test_panel_goes_away_while_it_runs(ready, host, tmp_path, monkeypatch):
 def test_other_module_while_it_runs(ready, host, tmp_path, monkeypatch):
     fake_worker(tmp_path, monkeypatch, f"time.sleep(0.5)\n{REFUSE}")
     ready.ui.applyButton.click()
-    ready.exit()
+    slicer.modules.emimsegment.exit()
     assert host.processEvents(10, until=lambda: ready.state.job is None)
-    ready.enter()
+    slicer.modules.emimsegment.enter()
     assert ready.ui.applyButton.text == "Apply" and ready.ui.applyButton.enabled
 
 
@@ -159,6 +159,21 @@ def test_killed_from_outside(ready, host, tmp_path, monkeypatch, caplog):
     os.kill(int(label.text), signal.SIGKILL)
     assert host.processEvents(5, until=lambda: ready.state.job is None)
     assert "SIGKILL" in caplog.text and ready.ui.applyButton.enabled
+
+
+@pytest.mark.parametrize(
+    "before, words",
+    [("", ("was killed", "memory ran out")), ("Fatal Python error: Segmentation fault", ("crashed",))],
+)
+def test_killed_below_slicers_launcher(ready, host, tmp_path, monkeypatch, caplog, before, words):
+    """It passes on no signal: it says that it lost its program, and ends with 1."""
+    line = "error: [python-real] exit abnormally - Report the problem."
+    fake_worker(
+        tmp_path, monkeypatch, f"print({before!r} + chr(10) + {line!r}, file=sys.stderr)\nsys.exit(1)"
+    )
+    ready.ui.applyButton.click()
+    assert host.processEvents(10, until=lambda: ready.state.job is None)
+    assert all(word in caplog.text for word in words) and "exit code 1" not in caplog.text
 
 
 def test_batch_of_loaded_studies_says_what_failed(ready, host, cohort_folder, tmp_path, monkeypatch):

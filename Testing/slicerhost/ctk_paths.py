@@ -1,6 +1,7 @@
 """Stand-ins for CTK's file and folder pickers."""
 
 import enum
+import re
 
 from PySide6 import QtWidgets as W
 from PySide6.QtCore import Property, Signal
@@ -37,7 +38,18 @@ class ctkPathLineEdit(W.QWidget):
         browse.setText("…")
         layout.addWidget(self._edit)
         layout.addWidget(browse)
-        self._edit.textChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self._edit.textChanged.connect(self._changed)
+
+    def _changed(self, text):
+        """As CTK's: only a path that its validator accepts is told."""
+        globs = re.findall(r"\*\.(\w+)", " ".join(self.nameFilters))
+        wanted = "|".join(rf".*\.{g}?" for g in globs) or ".+"
+        was, self._valid = self._valid, re.fullmatch(wanted, text) is not None
+        if self._valid:
+            self.currentPathChanged.emit(text)
+        if self._valid != was:
+            self.validInputChanged.emit(self._valid)
 
     def _get(self):
         return self._edit.text

@@ -1,4 +1,8 @@
-"""Stand-in for qMRMLNodeComboBox. Unlike Slicer's it never chooses by itself: modules choose in code."""
+"""Stand-in for qMRMLNodeComboBox.
+
+Of new nodes it never chooses one by itself, unlike Slicer's: modules choose in code. Where the chosen node is
+removed, the next one is taken, as Slicer's does, because Qt makes it current.
+"""
 
 from PySide6 import QtWidgets as W
 from PySide6.QtCore import Property, Signal
@@ -76,7 +80,7 @@ class qMRMLNodeComboBox(SceneObserver, W.QWidget):
         return [node for node in nodes if self._offers(node)]
 
     def _scene_changed(self):
-        nodes = self._nodes()
+        nodes, before = self._nodes(), self._ids
         blocked = self._box.blockSignals(True)
         self._box.clear()
         self._ids = [""] if self.noneEnabled else []
@@ -85,10 +89,17 @@ class qMRMLNodeComboBox(SceneObserver, W.QWidget):
         for node in nodes:
             self._ids.append(node.GetID())
             self._box.addItem(node.GetName())
-        kept = self._current if self._current in self._ids else ""
+        kept = self._current if self._current in self._ids else self._neighbour(before)
         self._box.setCurrentIndex(self._ids.index(kept) if kept in self._ids else -1)
         self._box.blockSignals(blocked)
         self._set(kept)
+
+    def _neighbour(self, before):
+        """What is current after the removal of the current one of ``before``."""
+        if self._current not in before or not any(self._ids):
+            return ""
+        # Where that is no node, Slicer's takes the last one.
+        return self._ids[min(before.index(self._current), len(self._ids) - 1)] or self._ids[-1]
 
     def _chosen(self, index):
         self._set(self._ids[index] if 0 <= index < len(self._ids) else "")
