@@ -48,7 +48,15 @@ EXIT_FAILURE, EXIT_BAD_INPUT = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (see :mod:`emim.errors`)."""
+    """Run the command of a process; return its exit code (see :mod:`emim.errors`)."""
+    try:
+        return run_command(arguments)
+    finally:
+        stopping.finished()
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """As :func:`main`, for one command of several in a process."""
     # Threads that wait by spinning slow a busy machine down tenfold; torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = build_parser().parse_args(arguments)
@@ -94,7 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     finally:
         events.close()
-        stopping.finished()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -141,6 +148,8 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
     from emim.cohort.table import json_rows, text_table, write_table
 
     found = survey(**cohort_options(options), events=events)
+    if options.out:  # first: what it is for must not depend on who reads the answer
+        write_table(found, options.out, options.overwrite)
     say(events, text_table(found))
     if not found.cohort.cases:
         events.warning(f"None of the {len(found.rows)} cases can be used.", found.source)
@@ -151,7 +160,6 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
         "ignored": [{"path": path, "why": why} for path, why in found.ignored],
     }
     if options.out:
-        write_table(found, options.out, options.overwrite)
         fields["out"] = options.out
         events.status(f"Wrote cohort.json and cohort.csv to {options.out}.")
     events.result(**fields)
@@ -179,7 +187,9 @@ def _add_segment(commands: Any) -> None:
     p.add_argument("--split", metavar="FILE", help="with --cohort: only the test cases of this split file")
     p.add_argument("--extension", default=".nii.gz", metavar="EXT", help="with --cohort: kind of file")
     p.add_argument(
-        "--reference", metavar="MODALITY", help="input whose grid the result has; default: the first"
+        "--reference",
+        metavar="MODALITY",
+        help="input whose grid the result has; default: the model's, else the first",
     )
     p.add_argument("--probabilities", action="store_true", help="write the probability of each structure too")
     p.add_argument("--align", action="store_true", help="first align the inputs rigidly to the reference")
@@ -260,11 +270,10 @@ def _info(options: argparse.Namespace, events: Events) -> None:
     import dataclasses
 
     if options.model is None:
-        import torch  # noqa: F401  so that the environment names the GPU
-
+        from emim.machine.device import choose_device
         from emim.run import environment
 
-        fields = environment()
+        fields = environment(choose_device())
     else:
         from emim.package.bundle import read_package
 
@@ -309,6 +318,7 @@ def _add_phantom(commands: Any) -> None:
     p.add_argument(
         "--classes", action="store_true", help="solitary or multifocal lesions, named in classes.csv"
     )
+    p.add_argument("--regions", action="store_true", help="labels of regions of the brain instead of lesions")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier phantom cohort")
 
@@ -327,6 +337,7 @@ def _phantom(options: argparse.Namespace, events: Events) -> None:
         events,
         options.own_grids,
         options.classes,
+        options.regions,
     )
     say(events, str(folder))
     events.result(folder=folder)

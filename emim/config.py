@@ -109,8 +109,8 @@ class RegulariserConfig:
         width: output width of the projector (barlow and vicreg).
         cells: features are pooled to a grid of this many cells a side.
         view: barlow and vicreg: how much of the original view is encoded beside the masked one: whole, or
-            half, whose cells are compared with the same cells of the masked view at half the cost. Where
-            features depend on the place in the crop (vit, swin) it is always whole.
+            half, whose cells are compared with the same cells of the masked view at half the cost; whole
+            where the crop cannot be halved.
     """
 
     name: str = "barlow"
@@ -402,7 +402,7 @@ def _convert(hint: Any, value: Any, base: Any, path: str) -> Any:
         if hint is str and not isinstance(value, str):
             raise ValueError
         return int(float(value)) if hint is int else hint(value)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
         inner = kinds.get(arguments[0], "text") if arguments else ""
         count = "" if arguments and arguments[-1] is Ellipsis else f" ({len(arguments)} of them)"

@@ -18,6 +18,7 @@ from emim.cohort.scan import Scan, scan
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.stopping import EXIT_CANCELLED
+from emim.training.preflight import refuse_inside
 
 MARKER = "emim-demo.json"
 
@@ -53,6 +54,7 @@ def demo(out: str | Path, cohort: str | None, overwrite: bool, events: Events) -
         EmimError: when ``out`` is in use, or the cohort has too few labelled subjects.
     """
     started = time.time()
+    refuse_inside(out, overwrite, [cohort])
     out = _make_folder(Path(out), overwrite)
     plan = OWN if cohort else PHANTOMS
     if cohort is None:
@@ -113,10 +115,10 @@ def demo(out: str | Path, cohort: str | None, overwrite: bool, events: Events) -
 
 
 def _emim(events: Events, *arguments: str) -> None:
-    from emim.cli import main
+    from emim.cli import run_command
 
     print(f"\n$ emim {shlex.join(arguments)}", flush=True)
-    code = main(arguments)
+    code = run_command(arguments)
     if code == EXIT_CANCELLED:
         raise Cancelled("Stopped.")
     if code:

@@ -98,8 +98,7 @@ class Events:
 
     def record_to(self, file: str | Path) -> None:
         """Append all further events to ``file`` as well (``events.jsonl`` of a run folder)."""
-        if self._file is not None:
-            self._file.close()
+        self.stop_recording()
         path = Path(file)
         if path.exists() and path.stat().st_size:
             with open(path, "rb+") as old:  # a killed process may have left half a line
@@ -139,11 +138,15 @@ class Events:
         self._send("result", **fields)
         self.ended = True
 
-    def close(self) -> None:
-        self._end_bar()
+    def stop_recording(self) -> None:
+        """Further events are of something else than what the file of :meth:`record_to` tells of."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def close(self) -> None:
+        self._end_bar()
+        self.stop_recording()
 
     def _send(self, kind: str, /, **fields: Any) -> None:
         event = {"v": SCHEMA_VERSION, "type": kind, "time": round(time.time(), 3), **to_json(fields)}
@@ -208,7 +211,7 @@ class Events:
 
 def to_terminal(json_lines: bool = False) -> Events:
     """Events for the command line: JSON lines to standard output, or text to standard error."""
-    stream = sys.stdout if json_lines else sys.stderr
-    if hasattr(stream, "reconfigure"):  # a pipe on Windows has a code page that lacks most names
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    return Events(json_lines, stream)
+    for stream in (sys.stdout, sys.stderr):  # answers of commands go to the former
+        if hasattr(stream, "reconfigure"):  # a pipe on Windows has a code page that lacks most names
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return Events(json_lines, sys.stdout if json_lines else sys.stderr)

@@ -26,14 +26,18 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emim import __version__, stopping
 from emim.config import CONFIG_VERSION, from_dict, to_dict, upgrade
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_json
 from emim.machine.distributed import launched_rank
+from emim.replace import replace_file
 from emim.run_state import COMMANDS
+
+if TYPE_CHECKING:
+    import torch
 
 
 def write_json(file: Path, data: Any) -> None:
@@ -47,7 +51,7 @@ def write_atomically(file: Path, content: bytes) -> None:
         f.write(content)
         f.flush()
         os.fsync(f.fileno())
-    os.replace(part, file)
+    replace_file(part, file)
 
 
 CONTENT = (
@@ -123,8 +127,7 @@ class RunFolder:
             self.cancel_file.unlink(missing_ok=True)
         else:
             self.save_config(config)
-        process = {"pid": os.getpid(), "host": platform.node()}  # whom to end, where cancelling fails
-        write_json(self.path / "environment.json", {**environment(), **process})
+        self.record_environment()
         self.events.record_to(self.path / "events.jsonl")
 
     @property
@@ -150,6 +153,12 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    def record_environment(self, device: torch.device | None = None) -> None:
+        """Write what the run is computed with; ``device`` once it is chosen."""
+        if self.leads:
+            process = {"pid": os.getpid(), "host": platform.node()}  # whom to end, where cancelling fails
+            write_json(self.path / "environment.json", {**environment(device), **process})
 
     def save_config(self, config: Any) -> None:
         self.config = config
@@ -178,7 +187,7 @@ class RunFolder:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, self.checkpoints / name)
+        replace_file(part, self.checkpoints / name)
 
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:
         """The checkpoint on the CPU, or None when the run was stopped before its first."""
@@ -192,7 +201,9 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self.leads and kind is None:  # an error is told, and recorded, by who catches it
+            self.events.stop_recording()
         self.close()
 
     def _empty(self) -> None:
@@ -310,7 +321,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def environment() -> dict[str, Any]:
+def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Versions and hardware, for a report."""
     import importlib.metadata as metadata
 
@@ -328,7 +339,10 @@ def environment() -> dict[str, Any]:
         "command": " ".join(sys.argv),
         **versions,
     }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+    if device is not None:
+        found["device"] = str(device)
+        if device.type == "cuda":
+            import torch
+
+            found["gpu"] = torch.cuda.get_device_name(device)
     return found

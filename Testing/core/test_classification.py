@@ -366,6 +366,11 @@ def test_commands(heads, model, cache, tmp_path, capsys):
     assert "6 failed" in capsys.readouterr().out
     assert main(["classify", "--model", str(model.parent)]) == 2
     assert main([*score, "--output", table, "--overwrite"]) == 2
+    beside = tmp_path / "grades.txt"
+    beside.write_text("case,class\nsub-001,solitary\n")
+    mine = ["evaluate", str(heads), "--classes", str(beside), "--predictions", table, "--overwrite"]
+    assert main([*mine, "--output", str(tmp_path / "grades.json")]) == 2, "the table is written there"
+    assert beside.read_text().startswith("case,class")
     assert main([*use, "--split", table, "--output", table, "--overwrite"]) == 2
     assert "would overwrite what --" in capsys.readouterr().err
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from emim.cli import main
+from emim.demo import MARKER
 
 
 def run(*arguments):
@@ -86,6 +87,15 @@ def test_bad_input_is_exit_code_2_says_where_and_leaves_nothing(arguments, said,
     assert "error:" in message and said in message
     assert not list(tmp_path.iterdir()), "nothing half-written is left"
     assert sorted(p.name for p in phantoms.rglob("*")) == before
+
+
+def test_a_demo_does_not_delete_the_cohort_it_is_to_use(tmp_path, capsys):
+    cohort = tmp_path / "demo" / "mine"
+    cohort.mkdir(parents=True)
+    (tmp_path / "demo" / MARKER).write_text("{}")
+    out = str(tmp_path / "demo")
+    assert main(["demo", "--out", out, "--cohort", str(cohort), "--overwrite"]) == 2
+    assert "holds what" in capsys.readouterr().err and cohort.is_dir()
 
 
 def test_errors_as_events():

@@ -60,6 +60,22 @@ LAYOUTS = {
         "HGG/B_1/B_1_t1.nii HGG/B_2/B_2_t1.nii HGG/B_3/B_3_t1.nii LGG/B_4/B_4_t1.nii LGG/B_5/B_5_t1.nii",
         [f"B_{n} B_{n} T1" for n in range(1, 6)],
     ),
+    "as many groups as subjects in each": (
+        "HGG/anna/t1.nii HGG/ben/t1.nii LGG/carl/t1.nii LGG/dora/t1.nii",
+        [f"{n} {n} T1" for n in ("anna", "ben", "carl", "dora")],
+    ),
+    "sites": (
+        " ".join(f"site{s}/s{s}p{p}/t1.nii" for s in range(6) for p in range(4)),
+        [f"s{s}p{p} s{s}p{p} T1" for s in range(6) for p in range(4)],
+    ),
+    "examinations with names of their own": (
+        " ".join(f"p{n}/acc{n}7{k}/t1.nii" for n in range(6) for k in range(2)),
+        [f"p{n}_acc{n}7{k} p{n} T1" for n in range(6) for k in range(2)],
+    ),
+    "what is sought is the label": (
+        "p1/p1_T1.nii.gz p1/p1_brain_segmentation.nii.gz p1/p1_tumor_segmentation.nii.gz",
+        ["p1 p1 T1 label"],
+    ),
     "groups with the same subject names": (
         "siteA/sub-01/t1.nii siteB/sub-01/t1.nii siteB/sub-02/t1.nii",
         ["siteA_sub-01 siteA_sub-01 T1", "siteB_sub-01 siteB_sub-01 T1", "sub-02 sub-02 T1"],

@@ -3,9 +3,11 @@
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -196,7 +198,16 @@ def sheared_nifti(path):
     file.write_bytes(bytes(data))
 
 
+def sheared_beside_a_sound_qform(path):
+    affine = np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(np.arange(720, dtype=np.int16).reshape(10, 9, 8), affine)
+    image.set_sform(affine, 1)
+    image.set_qform(np.eye(4), 1)
+    nibabel.save(image, path.with_suffix(".nii.gz"))
+
+
 BROKEN = {
+    sheared_beside_a_sound_qform: "right angles",
     truncated_gz: "damaged or incomplete",
     truncated_nii: "incomplete: ",
     truncated_nrrd: "damaged or incomplete",
@@ -526,6 +537,15 @@ def test_rows_for_a_program(cohort, capsys):
     assert p2["file_problems"] == {"T1": ["2 files: t1.mha, t1_again.nii.gz"]} and p2["label"] is None
     assert list(p3["file_problems"]) == ["T2"] and p3["file_problems"]["T2"][0] in p3["problems"][0]
     assert result["ignored"] == [{"path": str(cohort / "notes.txt"), "why": "not an image"}]
+
+
+def test_names_that_a_code_page_lacks_can_be_piped(cohort, tmp_path):
+    (cohort / "p3").rename(cohort / "łucja")
+    command = [sys.executable, "-m", "emim", "scan", str(cohort), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "łucja" in done.stdout.decode("utf-8") and (tmp_path / "out" / "cohort.json").is_file()
 
 
 def test_a_cohort_without_a_usable_case_is_shown_nevertheless(cohort, capsys):

@@ -98,11 +98,12 @@ def test_pairs_are_of_different_subjects_and_overlap(batches):
 
 
 def test_pairs_repeat_by_step_and_ranks_prepare_their_own(batches):
-    whole, again = batches.whole(7), batches.whole(7)
-    part = batches._batch(7, range(1, 3))
+    everyone = range(batches.train.batch)
+    whole, again = batches.samples(7, everyone), batches.samples(7, everyone)
+    part = batches.samples(7, range(1, 3))
     for name, value in whole.items():
         assert torch.equal(value, again[name]) and torch.equal(value[1:3], part[name])
-    assert not torch.equal(whole["input"], batches.whole(8)["input"])
+    assert not torch.equal(whole["input"], batches.samples(8, everyone)["input"])
 
 
 def test_the_crops_of_a_pair_are_augmented_apart():
@@ -177,6 +178,15 @@ def test_one_sample_at_once_is_refused(small_pretrain):
     model = ContrastModel(3, small_pretrain(objective="contrastive"))
     with pytest.raises(EmimError, match="one sample"):
         model({k: v[:1] for k, v in make_batch().items()}, 0)
+
+
+def test_one_sample_on_each_of_several_ranks_can_be_tried_out(small_pretrain, monkeypatch):
+    """Memory is tried by each rank alone; in training the others add their samples."""
+    monkeypatch.setattr("emim.training.contrast_model.launched_size", lambda: 2)
+    model = ContrastModel(3, small_pretrain(objective="contrastive"))
+    loss, _ = model({k: v[:1] for k, v in make_batch().items()}, 0)
+    loss.backward()
+    assert float(loss.detach()) == 0 and all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("settings", [{"train.batch": 1}, {"train.micro_batch": 1}])

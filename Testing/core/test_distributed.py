@@ -263,7 +263,7 @@ def test_a_batch_is_its_shares_one_after_the_other(phantoms, cache, small_pretra
     for rank in range(2):
         as_rank(rank, 2)
         shares.append(batches()[3])
-        assert all(torch.equal(v, whole[k]) for k, v in batches().whole(3).items())
+        assert all(torch.equal(v, whole[k]) for k, v in batches().samples(3, range(4)).items())
     for name, values in whole.items():
         assert torch.equal(torch.cat([s[name] for s in shares]), values), name
     assert not torch.equal(whole["input"][0], whole["input"][1])

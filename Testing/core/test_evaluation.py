@@ -15,7 +15,7 @@ from emim.errors import EmimError
 from emim.evaluation.masks import prediction_values
 from emim.evaluation.scores import score
 from emim.evaluation.segmentation import evaluate
-from emim.inference.seg_nrrd import write_seg_nrrd
+from emim.inference.seg_nrrd import read_seg_nrrd, write_seg_nrrd
 from emim.volumes.grid import Grid
 
 SHAPE = (12, 16, 20)  # (Z, Y, X)
@@ -178,6 +178,23 @@ def test_regions_from_a_painted_map_and_from_layers(tmp_path):
     layered = evaluate(reference, tmp_path / "b", REGIONS).cases[0].scores
     assert layered[0].dice == pytest.approx(2 * 448 / (448 + 512))
     assert (layered[1].dice, layered[2].dice) == (1, 1)
+
+
+def test_a_segmentation_of_an_old_slicer(tmp_path):
+    """One layer a segment, neither layers nor values numbered."""
+    masks = np.zeros((4, 5, 6, 2), np.uint8)
+    masks[1, 1, 1, 0] = masks[2, :, :, 1] = 1
+    image = sitk.GetImageFromArray(masks, isVector=True)
+    for i, name in enumerate(("small", "large")):
+        image.SetMetaData(f"Segment{i}_ID", f"s{i}")
+        image.SetMetaData(f"Segment{i}_Name", name)
+    sitk.WriteImage(image, str(tmp_path / "old.seg.nrrd"))
+    found, grid = read_seg_nrrd(tmp_path / "old.seg.nrrd")
+    assert {n: int(m.sum()) for n, m in found.items()} == {"small": 1, "large": 30} and grid.shape == (
+        4,
+        5,
+        6,
+    )
 
 
 def test_a_prediction_on_another_grid(tmp_path):

@@ -220,6 +220,22 @@ def test_every_kind_of_header(tmp_path, codes):
     assert b"Jane" not in (tmp_path / "label.nii").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["LABEL.MHA", "Label.NII.GZ", "label.Nrrd"])
+def test_capitals_in_the_ending_do_not_matter(model, scans, tmp_path, name):
+    result = segment(model, scans, tmp_path / name, device="cpu", overlay=False)
+    assert sitk.ReadImage(result["output"]).GetSize() == sitk.ReadImage(scans["FLAIR"]).GetSize()
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+
+
+def test_a_reference_that_is_not_packed_as_its_name_says(tmp_path):
+    grid = Grid((4, 5, 6), (1.0, 2.0, 3.0), (7.0, 8.0, 9.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    plain = tmp_path / "plain.nii"
+    sitk.WriteImage(grid.to_image(np.zeros(grid.shape, np.float32)), str(plain))
+    plain.rename(tmp_path / "plain.nii.gz")
+    write_like(tmp_path / "plain.nii.gz", grid, np.ones(grid.shape, np.uint8), tmp_path / "label.nii.gz")
+    assert read_header(tmp_path / "label.nii.gz").grid.is_same(grid, 1e-4)
+
+
 @pytest.mark.parametrize("extension", [".nrrd", ".mha"])
 def test_other_formats_keep_their_grid(model, scans, tmp_path, extension):
     image = sitk.ReadImage(str(scans["FLAIR"]))

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from emim.errors import EmimError
-from emim.phantom.anatomy import build_head, draw_anatomy
+from emim.phantom.anatomy import REGIONS, build_head, draw_anatomy
 from emim.phantom.generate import generate
 from emim.phantom.lesion import draw_lesions
 from emim.phantom.noise import SmoothNoise
@@ -268,3 +268,22 @@ def test_classes_are_written_and_true(tmp_path):
         pieces = sitk.RelabelComponent(sitk.ConnectedComponent((label == 1) | (label == 3)), 10)
         count = int(sitk.GetArrayFromImage(pieces).max())  # of tumours, without crumbs
         assert (count == 1) == (kind == "solitary"), (subject, kind, count)
+
+
+def test_regions_are_labelled_that_intensities_do_not_tell_apart(cohort, tmp_path):
+    folder = generate(tmp_path / "heads", subjects=2, labelled=2, spacing=SPACING, regions=True)
+    assert "3 putamen" in (folder / "README.txt").read_text()
+    for subject in ("sub-001", "sub-002"):
+        name = f"{subject}/{subject}_T1.nii.gz"
+        assert filecmp.cmp(folder / name, cohort / name, shallow=False), "the images are the same"
+        t1 = sitk.DICOMOrient(image(folder, subject, "T1"), "LPS")
+        label = sitk.GetArrayFromImage(sitk.DICOMOrient(image(folder, subject, "seg"), "LPS"))
+        lesion = sitk.GetArrayFromImage(sitk.DICOMOrient(image(cohort, subject, "seg"), "LPS"))
+        assert set(np.unique(label)) == {0, *REGIONS.values()}
+        assert not label[(lesion == 1) | (lesion == 3)].any()
+        values = sitk.GetArrayFromImage(t1)
+        healthy = {n: values[(label == v) & (lesion == 0)] for n, v in REGIONS.items()}
+        grey = [np.median(healthy[n]) for n in ("thalamus", "caudate", "putamen")]
+        assert max(grey) - min(grey) < 0.3 * (min(grey) - np.median(healthy["ventricles"]))
+        z, y, _ = (np.mean(np.argwhere(label == REGIONS[n]), 0) for n in ("cerebellum", "caudate", "putamen"))
+        assert z[0] < y[0] and z[1] > y[1], "the cerebellum is below and behind"

@@ -152,7 +152,7 @@ def test_directions_of_matrix_grid_and_transform_file_agree(tmp_path):
     assert found.rotation_deg == pytest.approx(20)
     grid = Grid((4, 5, 6), (1.0, 2.0, 3.0), (-3.0, 8.0, 1.0), (0, 1, 0, 1, 0, 0, 0, 0, 1))
     voxel = (3, 1, 2)
-    before, after = grid.position(voxel), found.move(grid).position(voxel)
+    before, after = grid.position(voxel), grid.moved(found.matrix_lps).position(voxel)
     ras = LPS_TO_RAS[:3, :3]
     assert found.matrix_ras[:3, :3] @ (ras @ before) + found.matrix_ras[:3, 3] == pytest.approx(ras @ after)
     write_transform(found, tmp_path / "a.tfm")

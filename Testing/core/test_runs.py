@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ import SimpleITK as sitk
 import torch
 
 from emim.cli import main
-from emim.config import NetworkConfig, PretrainConfig
+from emim.config import NetworkConfig, PretrainConfig, override
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_terminal
+from emim.replace import replace_file
 from emim.run import RunFolder, load_tensors, read_config
 from emim.training.finetune import finetune
 from emim.training.pretrain import pretrain
@@ -362,3 +364,46 @@ def test_a_run_of_an_earlier_version_is_read_but_not_continued(tmp_path):
     assert config.network == NetworkConfig() and config.regulariser.view == "whole"
     with pytest.raises(EmimError, match="begun by an earlier EMIM"):
         RunFolder(folder, "pretrain", PretrainConfig(), resume=True, events=Events())
+
+
+def test_what_comes_after_a_run_is_not_recorded_in_it(tmp_path):
+    events = Events()
+    with RunFolder(tmp_path / "run", "pretrain", PretrainConfig(), events=events):
+        events.result(done=True)
+    events.status("Something else.")
+    with pytest.raises(EmimError), RunFolder(tmp_path / "bad", "pretrain", PretrainConfig(), events=events):
+        raise EmimError("It failed.")
+    events.error("It failed.")  # as the command line does
+    lines = [(tmp_path / name / "events.jsonl").read_text() for name in ("run", "bad")]
+    assert "Something else" not in lines[0] and "It failed" in lines[1]
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["pid"] == os.getpid()
+
+
+def test_a_file_that_a_viewer_has_open_is_replaced_a_little_later(tmp_path, monkeypatch):
+    """Windows refuses meanwhile."""
+    new, file, tried = tmp_path / "new", tmp_path / "file", []
+    new.write_text("new")
+    rename = os.replace
+
+    def replace(source, target):
+        tried.append(1)
+        if len(tried) < 3:
+            raise PermissionError("in use")
+        rename(source, target)
+
+    system = types.SimpleNamespace(name="nt", replace=replace)
+    monkeypatch.setattr("emim.replace.os", system)
+    monkeypatch.setattr("emim.replace.WAITS", (0.0, 0.0, 0.0))
+    replace_file(new, file)
+    assert file.read_text() == "new" and len(tried) == 3
+    tried.clear()
+    system.name = "posix"
+    with pytest.raises(PermissionError):
+        replace_file(file, new)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e400"])
+def test_endless_settings_are_refused(value):
+    with pytest.raises(EmimError, match=r"train.steps"):
+        override(PretrainConfig(), {"train.steps": value})

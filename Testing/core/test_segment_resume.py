@@ -125,6 +125,21 @@ def test_new_and_failed_cases_are_done_and_the_others_stay_in_the_tables(model, 
     assert [r["case"] for r in summary(out)["cases"]] == ["a", "b", "c é"]
 
 
+def test_a_batch_of_which_nothing_succeeded_goes_on(model, cohort, computed, tmp_path, monkeypatch):
+    def full(self, outputs, *given):
+        outputs.table.parent.mkdir(parents=True, exist_ok=True)
+        outputs.table.write_text("half")
+        raise EmimError("The disk is full.")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(batch.Worker, "_write", full)
+        assert all("error" in r for r in go(model, cohort, out))
+    computed.clear()
+    assert not any("error" in r for r in go(model, cohort, out, resume=True))
+    assert computed == ["a", "b", "c é"] and summary(out)["failed"] == 0
+
+
 def test_logs_of_several_processes_count_and_the_latest_line_of_a_case(model, cohort, computed, tmp_path):
     out = tmp_path / "out"
     go(model, cohort, out)

@@ -134,6 +134,13 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_run(plan, t
     assert not (tmp_path / "study").exists() and not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("setting", ["network.filters=8", "train.crop=32", "preprocess.clip=3"])
+def test_arms_differ_in_their_weights_only(plan, setting):
+    with pytest.raises(EmimError, match=setting.split(".")[0]):
+        plan("labels", settings=parse_settings([*SMALL, f"pretrain.{setting}"]))
+    plan("labels", settings=parse_settings([*SMALL, f"pretrain.{setting}"]), arms=["scratch"])
+
+
 def test_all_modalities_are_tested_as_their_subsets_are(plan):
     jobs = {j.name: j for j in make_jobs(plan("modalities", seeds=(0,), labelled=(2,)))}
     segment, subsets = (jobs[f"emim-seed0-labelled2-{n}"].commands[0] for n in ("test", "subsets"))

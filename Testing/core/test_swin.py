@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from swin_monai import from_monai
 
 from emim.config import NetworkConfig, PretrainConfig
 from emim.errors import EmimError
@@ -14,7 +15,6 @@ from emim.networks import swin_attention
 from emim.networks.build import build_pretrainer, build_segmenter
 from emim.networks.swin import SwinEncoder
 from emim.networks.swin_attention import biased_attention
-from emim.networks.swin_monai import from_monai
 from emim.networks.swin_segmenter import SwinSegmenter
 from emim.networks.swin_windows import cut, join, window_boxes, window_side
 from emim.networks.transfer import transfer

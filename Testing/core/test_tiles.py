@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
+from emim.errors import EmimError
 from emim.inference.predict import affordable, predict_case
 from emim.inference.quality import QUALITIES, Effort
-from emim.inference.sliding import count_tiles
+from emim.inference.sliding import Window, count_tiles, slide
 from emim.inference.tiles import gaussian_window, grid_starts, plan_tiles
+from emim.machine.device import mixed_precision
 from emim.networks.build import build_segmenter
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
@@ -124,6 +127,35 @@ def test_batches_and_memory_order_do_not_matter(monkeypatch, filters):
     results.append(predict_case(net, prepared, card, torch.device("cpu")))
     for other in results[1:]:
         np.testing.assert_allclose(results[0], other, atol=5e-4)
+
+
+def test_what_half_precision_cannot_hold_is_computed_again(monkeypatch):
+    """On GPUs without bfloat16; the CPU's autocast stands in."""
+    asked = []
+
+    def compute(tiles, present):
+        asked.append(torch.is_autocast_enabled("cpu"))
+        return tiles[:, :1] * (math.inf if asked[-1] else 1)
+
+    monkeypatch.setattr("emim.inference.sliding.mixed_precision", lambda device: torch.float16)
+    prepared = case((24, 24, 24))
+    window = Window(SIDE, 0.0, torch.device("cpu"))
+    given = (prepared.image, prepared.present, prepared.foreground, 1, window)
+    found, _ = slide(compute, *given)
+    np.testing.assert_allclose(found[0], prepared.image[0], rtol=1e-6)
+    assert asked[0] and not asked[-1]
+    monkeypatch.setattr("emim.inference.sliding.mixed_precision", lambda device: torch.bfloat16)
+    with pytest.raises(EmimError, match="not finite"):
+        slide(compute, *given)
+
+
+@pytest.mark.parametrize(
+    "capability, precision", [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)]
+)
+def test_no_bfloat16_where_it_is_emulated(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert mixed_precision(torch.device("cuda", 0)) is precision
+    assert mixed_precision(torch.device("cpu")) is None
 
 
 def test_fast_takes_larger_tiles_where_the_network_allows():

@@ -1,6 +1,7 @@
 """Pieces of training: splits, structures, settings, sampling, transfer, and both runs end to end."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from emim.cli import main
 from emim.cohort.case import Case, Cohort
 from emim.cohort.patterns import PATTERNS
+from emim.cohort.scan import scan
 from emim.config import (
     FinetuneConfig,
     NetworkConfig,
+    PreprocessConfig,
     PretrainConfig,
     TrainConfig,
     from_dict,
@@ -21,6 +24,7 @@ from emim.config import (
     with_preset,
 )
 from emim.errors import Cancelled, EmimError
+from emim.events import Events
 from emim.masking.units import to_voxels
 from emim.networks.pretrainer import MaskedAutoencoder
 from emim.networks.rescale import match_fresh_scale, rates_by_size
@@ -33,9 +37,11 @@ from emim.training.finetune_watch import FinetuneWatch
 from emim.training.optimisation import learning_rate_at
 from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
+from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
 from emim.training.segmentation_loss import SegmentationLoss
 from emim.training.split import read_split, split_by_subject
 from emim.training.structures import parse_structures, read_structures, structures_of_values
+from emim.volumes.cache import build_cache
 
 
 def cohort(count=10, sessions=2):
@@ -564,3 +570,29 @@ def test_the_model_says_what_its_maker_wants_it_to(phantoms, cache, tmp_path):
     assert card.patterns["T1"] == list(PATTERNS["T1"])
     assert main([*command, "--overwrite", "--structure=x=2", *given]) == 2
     assert main(["finetune", "--out", str(run), "--resume", "--name", "x"]) == 2
+
+
+# ---- watching ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cases(phantoms, cache):
+    return build_cache(scan(phantoms).cohort, PreprocessConfig(spacing=(5.0, 5.0, 5.0)), cache)
+
+
+def test_validation_takes_few_crops_at_once_whatever_the_batch(cases, small_pretrain):
+    """The batch may be that of many GPUs; one of them validates."""
+    config = small_pretrain(train__batch=64)
+    watch = PretrainWatch(config, cases[:2], cases[2:])
+    model, seen, asked = PretrainModel(len(cases[0].modalities), config).eval(), [], []
+    model.network.register_forward_pre_hook(lambda network, inputs: seen.append(len(inputs[0])))
+    with torch.inference_mode():
+        watch.measure(model, torch.device("cpu"), lambda: bool(asked.append(1)))
+    assert seen and max(seen) == 2 and len(asked) == watch.units
+
+
+def test_collapse_lines_are_of_people_not_of_examinations(cases, small_pretrain):
+    config = small_pretrain()
+    again = [dataclasses.replace(c, id=f"{c.id}-{n}") for c in cases for n in range(3)]
+    once = cohort_collapse_lines(config, cases, Events())
+    assert cohort_collapse_lines(config, again, Events()) == once

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from emim.cohort.volume import inspect
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_header, read_image, read_label
@@ -50,6 +51,25 @@ def test_a_sheared_grid_is_refused_with_the_remedy(tmp_path, q_code):
     with pytest.raises(EmimError, match="sheared") as caught:
         read_image(tmp_path / "a.nii.gz")
     assert "Resample" in caught.value.hint and caught.value.where.endswith("a.nii.gz")
+
+
+def test_a_sheared_grid_is_refused_in_every_format(tmp_path):
+    image = sitk.GetImageFromArray(RANDOM)
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    text = (tmp_path / "a.nrrd").read_bytes()
+    straight = b"space directions: (1,0,0) (0,1,0) (0,0,1)"
+    assert straight in text
+    (tmp_path / "a.nrrd").write_bytes(text.replace(straight, b"space directions: (1,0,0) (.6,.8,0) (0,0,1)"))
+    with pytest.raises(EmimError, match="sheared"):
+        read_header(tmp_path / "a.nrrd")
+
+
+def test_nifti_2_is_named(tmp_path):
+    for name in ("a.nii", "a.nii.gz"):
+        nibabel.save(nibabel.Nifti2Image(RANDOM.T, np.eye(4)), tmp_path / name)
+        with pytest.raises(EmimError, match="NIfTI version 2"):
+            read_header(tmp_path / name)
+        assert "NIfTI version 2" in inspect(tmp_path / name).problems[0]
 
 
 def write(path, array, vector=False):
@@ -113,6 +133,12 @@ def test_labels_may_be_empty_but_must_be_whole_numbers(tmp_path):
     assert read_label(tmp_path / "empty.mha").GetPixelID() == sitk.sitkInt16
     write(tmp_path / "float.mha", np.full((4, 4, 4), 4, np.float64))
     assert sitk.GetArrayFromImage(read_label(tmp_path / "float.mha")).max() == 4
+    scaled = nibabel.Nifti1Image(np.array([0, 1, 2, 1] * 16, np.float64).reshape(4, 4, 4), np.eye(4))
+    scaled.set_data_dtype(np.int16)
+    nibabel.save(scaled, tmp_path / "scaled.nii")
+    back = np.unique(nibabel.load(tmp_path / "scaled.nii").get_fdata())
+    assert (back != np.rint(back)).any(), "stored as steps of a scale, as nibabel does of its own"
+    assert set(np.unique(sitk.GetArrayFromImage(read_label(tmp_path / "scaled.nii")))) == {0, 1, 2}
     for wrong in (0.5, np.nan, 1e6):
         write(tmp_path / "wrong.mha", np.full((4, 4, 4), wrong, np.float64))
         with pytest.raises(EmimError, match="whole numbers"):

@@ -19,6 +19,7 @@ from emim.cohort.patterns import (
     name_kind,
     strip_extension,
 )
+from emim.cohort.vocabulary import BRAIN, TARGET
 
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
@@ -177,8 +178,23 @@ def _group(files: list[_File], root: str) -> tuple[list[FoundCase], list[tuple[s
             cases.setdefault(owners[0], FoundCase("", "")).labels.append(f.path)
         else:
             ignored.append((f.path, f"a label that could belong to {len(owners)} cases"))
+    for case in cases.values():
+        ignored += _leave_brain_out(case)
     _name(cases)
     return list(cases.values()), ignored
+
+
+def _leave_brain_out(case: FoundCase) -> list[tuple[str, str]]:
+    """Of several labels take out those of the brain as a whole; return them, with the reason.
+
+    "tumor_segmentation" beside "brain_segmentation" needs no question.
+    """
+    names = {path: strip_extension(Path(path).name) for path in case.labels}
+    brain = [p for p, name in names.items() if BRAIN.search(name) and not TARGET.search(name)]
+    if not 0 < len(brain) < len(names):
+        return []
+    case.labels = [p for p in case.labels if p not in brain]
+    return [(p, "the brain, beside a label") for p in brain]
 
 
 def _owners(label: Key, cases: Iterable[Key]) -> list[Key]:
@@ -194,14 +210,15 @@ def _session_folders(all_folders: set[Folders]) -> set[Folders]:
     """The folders that are sessions of the subject above them, not subjects in a folder of a group.
 
     Either their names say so, or the numbers: groups are few with many subjects each, subjects are
-    many with few sessions each.
+    many with few sessions each. Names that recur (a "before" and an "after" of each) need less of that.
     """
     nested = {f[:n] for f in all_folders for n in range(2, len(f) + 1)}
     sessions = {p[:-1] for p in nested if _SESSION_FOLDER.fullmatch(p[-1])}
     for depth in {len(p) for p in nested}:
         level = [p for p in nested if len(p) == depth and not _SUBJECT_FOLDER.match(p[-1])]
         parents = {p[:-1] for p in level}
-        if len(parents) > 1 and len(level) <= len(parents) ** 2:
+        recur = len({p[-1] for p in level}) < len(level)
+        if len(parents) > 1 and len(level) * (1 if recur else 3) <= len(parents) ** 2:
             sessions |= parents
     return {p for p in nested if p[:-1] in sessions}
 

@@ -14,6 +14,7 @@ from emim.cohort.datalist import BETWEEN_DUPLICATES
 from emim.cohort.scan import CaseRow, Scan
 from emim.cohort.volume import VolumeFacts
 from emim.errors import EmimError
+from emim.replace import replace_file
 
 _SHOWN = 4  # examples in a list of many
 _LEGEND = {" +": "+n: other images of the case have n further ones", "*": "*: oblique"}
@@ -117,7 +118,7 @@ def _as_csv(scan: Scan) -> str:
 def _write(file: Path, text: str) -> Path:
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
+    replace_file(part, file)
     return file
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from emim.volumes.io import open_image, read_pixels
-from emim.volumes.nifti import DamagedFile
+from emim.volumes.grid import Grid
+from emim.volumes.io import NEARLY_WHOLE, is_sheared, open_image, read_pixels
+from emim.volumes.nifti import NIFTI_2, DamagedFile, is_version_2
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
@@ -108,7 +109,8 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except RuntimeError as error:
-        return VolumeFacts(problems=(_plain(str(error)),), stamp=stamp)
+        why = f"it is {NIFTI_2}" if is_version_2(path) else _plain(str(error))
+        return VolumeFacts(problems=(why,), stamp=stamp)
     return _facts(reader, array.reshape(size[::-1]), label, stamp)
 
 
@@ -116,9 +118,8 @@ def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -
     """What ``array`` (Z, Y, X) is, on the grid of ``image`` (of ITK)."""
     import SimpleITK as sitk
 
-    direction = np.array(image.GetDirection()).reshape(3, 3)
     problems, notes = [], []
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+    if is_sheared(image, Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())):
         problems.append("its axes are not at right angles (sheared grid)")
     grid = VolumeFacts(
         size=image.GetSize(),
@@ -178,7 +179,7 @@ def _label_values(array: np.ndarray, low: float, high: float) -> tuple[tuple[int
     if low < 0 or high > np.iinfo(np.int16).max:
         return None, f"label values reach from {low:g} to {high:g}; they must lie within 0 and 32767"
     whole = np.rint(array).astype(np.int16)
-    if np.issubdtype(array.dtype, np.floating) and np.abs(whole - array).max() > 1e-3:
+    if np.issubdtype(array.dtype, np.floating) and np.abs(whole - array).max() > NEARLY_WHOLE:
         return (
             None,
             "label values are not whole numbers (a probability map, or labels that were interpolated?)",

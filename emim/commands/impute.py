@@ -29,7 +29,9 @@ def add_impute(commands: Any) -> None:
     p.add_argument("--truth", metavar="FILE", help="the true image: says how near the made-up one comes")
     p.add_argument("--like", metavar="FILE", help="give the volume the mean and deviation of this image")
     p.add_argument(
-        "--reference", metavar="MODALITY", help="input whose grid the volume has; default: the first"
+        "--reference",
+        metavar="MODALITY",
+        help="input whose grid the volume has; default: the model's, else the first",
     )
     p.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier volume")

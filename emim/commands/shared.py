@@ -77,9 +77,13 @@ def add_command(
 
 def spare_inputs(options: argparse.Namespace) -> None:
     """Refuse, also with --overwrite, an output in the place of a file that the command reads."""
+    if not options.output:
+        return
+    output = Path(options.output).resolve()
+    written = {output, *(output.with_suffix(e) for e in (".txt", ".md", ".png"))}  # tables, a picture
     for name in ("cohort", "split", "classes", "predictions"):
         given = getattr(options, name, None)
-        if given and options.output and Path(given).resolve() == Path(options.output).resolve():
+        if given and Path(given).resolve() in written:
             raise EmimError(f"The output would overwrite what --{name} names.", given, "Choose another name.")
 
 

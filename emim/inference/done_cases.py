@@ -32,8 +32,8 @@ class Done:
     Attributes:
         results: of cases that are asked for and need not be computed again, by id.
         others: of cases that are not asked for now.
-        redone: ids of cases that were begun and not ended, or whose segmentation was removed since: what
-            there is of their files is EMIM's own.
+        redone: ids of cases that were begun and not ended, that failed, or whose segmentation was removed
+            since: what there is of their files is EMIM's own.
     """
 
     results: dict[str, Result] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
     """
     latest = {r["case"]: r for r in sorted(_records(folder), key=lambda r: r["time"])}
     done = {case: r for case, r in latest.items() if r["result"] and "error" not in r["result"]}
-    redone = {case for case, record in latest.items() if not record["result"]}
+    redone = latest.keys() - done.keys()
     asked = {job.case: job for job in jobs}
     results, others = {}, []
     for case, record in done.items():

@@ -22,8 +22,12 @@ def write_like(reference: str | Path, grid: Grid, array: np.ndarray, path: Path)
         grid: the reference's grid as SimpleITK reads it.
     """
     if str(reference).lower().endswith(_NIFTI) and str(path).lower().endswith(_NIFTI):
-        _write_nifti_like(reference, array, path)
-        return
+        from nibabel.filebasedimages import ImageFileError
+
+        try:
+            return _write_nifti_like(reference, array, path)
+        except ImageFileError:  # named .nii.gz and not packed, or the reverse; ITK does not mind
+            pass
     import SimpleITK as sitk
 
     sitk.WriteImage(grid.to_image(array), str(path), useCompression=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from emim.errors import EmimError
 from emim.package.model import ModelCard
+from emim.replace import replace_file
 
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 EXTENSIONS = (".seg.nrrd", *VOLUMES)
@@ -103,9 +104,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path of the same ending, then rename to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short, as a long name may be allowed but not a longer one.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes[-2:])}")
+    # In small letters: ITK takes another name for what ends in .MHA.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes[-2:]).lower()}")
     try:
         write(temporary)
-        os.replace(temporary, path)
+        replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -76,10 +76,16 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
     voxels = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1:
         voxels = voxels[..., None]
-    masks = {}
+    masks, layers = {}, voxels.shape[-1]
     while image.HasMetaDataKey(f"Segment{len(masks)}_ID"):
         prefix = f"Segment{len(masks)}_"
-        fields = {k: image.GetMetaData(prefix + k) for k in ("Name", "LabelValue", "Layer")}
+        # Before 4.11 Slicer wrote one layer a segment and did not number layers and values.
+        fields = {
+            "Name": f"Segment{len(masks)}",
+            "LabelValue": "1",
+            "Layer": f"{min(len(masks), layers - 1)}",
+        }
+        fields |= {k: image.GetMetaData(prefix + k) for k in fields if image.HasMetaDataKey(prefix + k)}
         name = fields["Name"]
         if name in masks:
             raise EmimError(f"Two segments are called {name!r}.", path, "Rename one.")

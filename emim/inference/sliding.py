@@ -11,6 +11,7 @@ import torch
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.inference.tiles import Tiling, box, plan_tiles
+from emim.machine.device import mixed_precision
 
 # On a CPU, torch convolves a single small volume by another algorithm, at half the speed (slow_conv3d).
 TILES_AT_ONCE = {"cpu": 2, "cuda": 4}
@@ -70,24 +71,33 @@ def slide(
     at_once = TILES_AT_ONCE.get(device.type, 1)
     if device.type == "cpu" and window.side**3 > LARGE_TILE:
         at_once = 1
+    precision = mixed_precision(device)
     while True:
         try:
-            with torch.inference_mode():
-                return _slide(compute, volume, channels, window, at_once)
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, precision, enabled=precision is not None),
+            ):
+                array, covered = _slide(compute, volume, channels, window, at_once)
         except torch.cuda.OutOfMemoryError as error:
             if at_once == 1:
                 hint = "Close other programs that use the GPU, or use the device cpu."
                 raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
-        torch.cuda.empty_cache()
-        at_once //= 2
+            torch.cuda.empty_cache()
+            at_once //= 2
+            continue
+        if np.isfinite(array).all():
+            return array, covered
+        if precision != torch.float16:
+            hint = "Check the intensities of the inputs; try the device cpu."
+            raise EmimError("The network answered with values that are not finite.", hint=hint)
+        precision = None  # float16 ends at 65504, which sums of normalisation layers can exceed
 
 
 def half_precision(device: torch.device) -> torch.autocast:
     """Mixed precision on CUDA; full precision elsewhere."""
-    cuda = device.type == "cuda"
-    # bfloat16 where there is: float16 can overflow in the sums of normalisation layers.
-    precision = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float16
-    return torch.autocast(device.type, precision, enabled=cuda)
+    precision = mixed_precision(device)
+    return torch.autocast(device.type, precision, enabled=precision is not None)
 
 
 def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:
@@ -124,8 +134,7 @@ def _slide(
         tiles = torch.stack([image[b] for b in boxes])
         tiles = tiles.to(device, non_blocking=True).contiguous(memory_format=window.order)
         present = torch.from_numpy(volume.present).to(device).expand(len(tiles), -1)
-        with half_precision(device):
-            values = compute(tiles, present)
+        values = compute(tiles, present)
         for b, tile in zip(boxes, values, strict=True):
             blended[b] += (tile * weight).to(blended.device)
             done += 1
@@ -134,9 +143,6 @@ def _slide(
     total = torch.from_numpy(tiling.total).to(blended.device)
     blended /= total.clamp(min=1e-6)
     array = blended[(slice(None), *volume.inner)].cpu().numpy()
-    if not np.isfinite(array).all():
-        hint = "Check the intensities of the inputs; try the device cpu."
-        raise EmimError("The network answered with values that are not finite.", hint=hint)
     return array, tiling.total[volume.inner] > 0
 
 

@@ -47,6 +47,16 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def mixed_precision(device: torch.device) -> torch.dtype | None:
+    """What a network computes in under autocast on ``device``; None where that is float32."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    # Before compute capability 8, bfloat16 is emulated and slow, though torch calls it supported.
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
 def _own_gpu(name: str, count: int) -> str:
     """The GPU of this process among those of its node."""
     if name != "cuda":

@@ -20,7 +20,6 @@ from torch import nn
 
 from emim.config import ClassifierDesign, NetworkConfig
 
-POOLINGS = ("attention", "average")
 NEARLY_NONE = 1e-6  # of the weight of a position without foreground: a crop of air has a mean, too
 TEMPERATURE = 0.07  # of the votes of neighbours: Wu et al., arXiv 1805.01978
 

@@ -18,7 +18,7 @@ The features had grown more than the weights that write them: scaled with their 
 than fresh ones. An optimiser like Adam moves every weight by about the learning rate, whatever its gradient,
 so that such weights are soon overwritten. For classification they move in proportion to their size
 (:func:`rates_by_size`), which was better. For segmentation they do not: that was better on synthetic heads
-and made no difference on real ones (Testing/benchmarks/RESULTS.md, sections 11 to 13).
+and made no difference on real ones (Testing/benchmarks/STUDIES.md).
 """
 
 from __future__ import annotations

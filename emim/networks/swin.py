@@ -1,9 +1,8 @@
 """The Swin transformer as Swin UNETR uses it (arXiv 2201.01266): the feature pyramid of a volume.
 
-Layers compute what those of MONAI's SwinUNETR do (with its ``mergingv2``), which tests compare; weights go
-from one to the other by :mod:`emim.networks.swin_monai`. Why not MONAI's own class: importing MONAI takes
-longer than torch before every segmentation, and the attention here is fused
-(:mod:`emim.networks.swin_attention`).
+Layers compute what those of MONAI's SwinUNETR do (with its ``mergingv2``), which tests compare with
+the same weights in both. Why not MONAI's own class: importing MONAI takes longer than torch before every
+segmentation, and the attention here is fused (:mod:`emim.networks.swin_attention`).
 
 One thing differs. MONAI cuts the grid into windows of 7 tokens and fills up with zeros, at a side of 96
 voxels by 59 % on two of four levels; here the windows are about 7 tokens wide and divide the grid.

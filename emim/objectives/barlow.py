@@ -16,16 +16,13 @@ from emim.machine.reduce import sum_over_ranks
 LAMBDA = 0.0051
 
 
-def barlow_loss(
-    a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor | None = None, off_diagonal: float = LAMBDA
-) -> torch.Tensor:
+def barlow_loss(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Barlow twins loss of two views.
 
     Args:
         a, b: (n, D), row i of both describes the same place; n may differ between ranks of a
             distributed run, whose observations are pooled.
         weight: (n,), 1 for rows that are observations and 0 for others; None: all are.
-        off_diagonal: lambda.
 
     Returns:
         Scalar; 0 when there are fewer than two observations.
@@ -42,5 +39,5 @@ def barlow_loss(
     diagonal = correlation.diagonal()
     # Summed without the diagonal: subtracting it afterwards would leave rounding errors.
     off = (correlation - diagonal.diag()).square().sum()
-    loss = ((1 - diagonal).square().sum() + off_diagonal * off) / len(diagonal)
+    loss = ((1 - diagonal).square().sum() + LAMBDA * off) / len(diagonal)
     return loss * (seen >= 2)

@@ -17,7 +17,7 @@ TEMPERATURE = 0.1
 PROJECTION = 128  # SimCLR's width of what is compared
 
 
-def nt_xent(a: torch.Tensor, b: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
+def nt_xent(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Normalised, temperature-scaled cross entropy: each view finds its partner among all other views.
 
     Args:
@@ -26,7 +26,7 @@ def nt_xent(a: torch.Tensor, b: torch.Tensor, temperature: float = TEMPERATURE) 
     Returns:
         Mean over the 2n views; ln(2n - 1) when all views look alike (:func:`chance`).
     """
-    similarity = _cosines(a, b) / temperature
+    similarity = _cosines(a, b) / TEMPERATURE
     return F.cross_entropy(similarity, _partners(a))
 
 

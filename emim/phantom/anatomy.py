@@ -20,6 +20,9 @@ from emim.phantom.shapes import blend, coverage, ellipsoid, tube
 CENTRE = np.array([0.0, 4.0, 6.0])  # of the rays along which sulci run
 SOLID = ("white matter", "grey matter", "deep grey matter", "pallidum", "gliosis")
 PLANE = -19.0  # the underside of frontal and occipital lobes
+# Of :func:`label_regions`. Caudate, putamen and thalamus are one tissue, ventricles and sulci one fluid:
+# intensities do not tell them apart, their place does.
+REGIONS = {"thalamus": 1, "caudate": 2, "putamen": 3, "ventricles": 4, "cerebellum": 5, "brainstem": 6}
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,7 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
     """
     voxel = float(np.prod(spacing) ** (1 / 3))
     a = anatomy
-    points = np.tensordot(a.affine[:, :3], world, axes=1) + a.affine[:, 3].reshape(3, 1, 1, 1)
-    bend = [field.at(points) for field in a.warp]
-    points = points + np.stack([2.5 * bend[i] + 0.8 * bend[i + 3] for i in range(3)])
-    points = points.astype(np.float32)
-    before = points
-    for lesion in a.lesions:
-        before = lesion.displaced(before).astype(np.float32)
+    points, before = _standard_points(a, world)
 
     texture = a.texture.at(before)
     surface, cavity, layers = _brain(a, before, texture, spacing, voxel)
@@ -151,6 +148,39 @@ def build_head(anatomy: Anatomy, world: np.ndarray, spacing: tuple[float, float,
         label = np.where(amounts[0] < 0.5, 1 + amounts[1:].argmax(axis=0), 0).astype(np.uint8)
         label[~brain] = 0
     return Head(layers, brain, label, texture)
+
+
+def label_regions(anatomy: Anatomy, world: np.ndarray, head: Head) -> np.ndarray:
+    """uint8 (Z, Y, X), the values of :data:`REGIONS`, of ``head`` built on the grid ``world``.
+
+    0 in the core and the enhancing part of a tumour, which leave no other tissue, and outside the brain.
+    """
+    before = _standard_points(anatomy, world)[1]
+    m = _mirrored(before)
+    label = np.zeros(before.shape[1:], np.uint8)
+    for name, distance in (
+        ("brainstem", _brainstem(before)),
+        ("cerebellum", _cerebellum(before)),
+        ("thalamus", _thalamus(m)),
+        ("caudate", _caudate(m)),
+        ("putamen", np.minimum(_putamen(m), _pallidum(m))),
+        ("ventricles", _lateral_ventricles(before, anatomy.ventricles)),
+    ):
+        label[distance < 0] = REGIONS[name]
+    label[(head.label == 1) | (head.label == 3) | ~head.brain] = 0
+    return label
+
+
+def _standard_points(a: Anatomy, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``world`` in the standard frame, and where it was before lesions displaced it; (3, Z, Y, X) float32."""
+    points = np.tensordot(a.affine[:, :3], world, axes=1) + a.affine[:, 3].reshape(3, 1, 1, 1)
+    bend = [field.at(points) for field in a.warp]
+    points = points + np.stack([2.5 * bend[i] + 0.8 * bend[i + 3] for i in range(3)])
+    points = points.astype(np.float32)
+    before = points
+    for lesion in a.lesions:
+        before = lesion.displaced(before).astype(np.float32)
+    return points, before
 
 
 def _shares(layers: list[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -205,6 +235,22 @@ def _lateral_ventricles(points: np.ndarray, size: float) -> np.ndarray:
     return np.minimum(tube(m, body), tube(m, horn)) - 4.0 * (size - 1.0)
 
 
+def _thalamus(m: np.ndarray) -> np.ndarray:
+    return ellipsoid(m, (10.5, 8, 6), (8.5, 15, 9))
+
+
+def _caudate(m: np.ndarray) -> np.ndarray:
+    return tube(m, [(17, -27, 5, 6), (17, -10, 15, 4.5), (20, 14, 20, 2.5)])
+
+
+def _putamen(m: np.ndarray) -> np.ndarray:
+    return ellipsoid(m, (26, -7, 2), (5.5, 17, 10))
+
+
+def _pallidum(m: np.ndarray) -> np.ndarray:
+    return ellipsoid(m, (19.5, -5, 0), (4, 9, 7))
+
+
 def _sheet(field: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     """Distance in mm to the zero surface of a field, to first order."""
     gradient = np.gradient(field, *reversed(spacing))
@@ -247,7 +293,6 @@ def _brain(
             ellipsoid(p, (0, 2, 1), (1.0 + 1.6 * size, 15, 9)), ellipsoid(p, (0, 30, -36), (7 * size, 5, 10))
         ),
     )
-    caudate = [(17, -27, 5, 6), (17, -10, 15, 4.5), (20, 14, 20, 2.5)]
     layers = [
         ("CSF", coverage(cavity, voxel)),
         ("white matter", coverage(stem, voxel)),
@@ -255,13 +300,10 @@ def _brain(
         ("white matter", coverage(3.2 - leaves, voxel)),
         ("grey matter", coverage(-depth, voxel)),
         ("white matter", coverage(cortex - depth, voxel)),
-        ("deep grey matter", coverage(ellipsoid(m, (10.5, 8, 6), (8.5, 15, 9)), voxel)),
-        (
-            "deep grey matter",
-            coverage(tube(m, caudate), voxel),
-        ),
-        ("deep grey matter", coverage(ellipsoid(m, (26, -7, 2), (5.5, 17, 10)), voxel)),
-        ("pallidum", coverage(ellipsoid(m, (19.5, -5, 0), (4, 9, 7)), voxel)),
+        ("deep grey matter", coverage(_thalamus(m), voxel)),
+        ("deep grey matter", coverage(_caudate(m), voxel)),
+        ("deep grey matter", coverage(_putamen(m), voxel)),
+        ("pallidum", coverage(_pallidum(m), voxel)),
     ]
     if a.gliosis > 0:
         caps = ventricles - 1.0 - 2.5 * a.gliosis - texture

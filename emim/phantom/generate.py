@@ -17,7 +17,7 @@ import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
 from emim.machine.itk_threads import prepare_itk
-from emim.phantom.anatomy import build_head, draw_anatomy
+from emim.phantom.anatomy import REGIONS, build_head, draw_anatomy, label_regions
 from emim.phantom.signal import MODALITIES, draw_protocol
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
@@ -28,13 +28,17 @@ CLASSES_FILE = "classes.csv"
 README = """SYNTHETIC DATA: digital head phantoms made by `emim phantom`. No patient, no volunteer.
 
 One folder a subject: sub-001/sub-001_T1.nii.gz, _T1ce, _T2, _FLAIR and, for labelled subjects, _seg.
-Label values, as in the BraTS data: 1 necrotic or non-enhancing core, 2 oedema, 3 enhancing tumour.
+Label values{labels}.
 The anatomy is drawn from simple bodies with random deformation and folding; brightness follows the signal
 equations of spin echo and inversion recovery with relaxation times from the literature. Some subjects
 without label have no lesion, and some lack a modality. phantom.json says how each subject was made.
 
 Good for trying software and for testing it. Results on these data say nothing about patients.
 """
+
+
+OF_LESIONS = ", as in the BraTS data: 1 necrotic or non-enhancing core, 2 oedema, 3 enhancing tumour"
+OF_REGIONS = ": " + ", ".join(f"{value} {name}" for name, value in REGIONS.items())
 
 
 def generate(
@@ -48,6 +52,7 @@ def generate(
     events: Events | None = None,
     own_grids: bool = False,
     classes: bool = False,
+    regions: bool = False,
 ) -> Path:
     """Make ``folder`` with one sub-folder a subject, a README.txt and a phantom.json.
 
@@ -67,6 +72,8 @@ def generate(
         classes: every subject has one large lesion or, as often, several small ones, and ``classes.csv``
             says which. The volumes of tumour and oedema do not differ, so a histogram of intensities
             hardly tells the classes apart.
+        regions: label maps hold regions of the brain (:data:`emim.phantom.anatomy.REGIONS`), which
+            intensities do not tell apart, instead of lesions. The images are the same.
 
     Returns:
         The folder.
@@ -101,14 +108,18 @@ def generate(
             f"Cannot write here: {error.strerror}.", folder.parent, "Choose another folder."
         ) from error
     try:
-        made = _make_subjects(part, subjects, seed, labelled, spacing, skull, own_grids, classes, events)
+        kinds = (spacing, skull, own_grids, classes, regions)
+        made = _make_subjects(part, subjects, seed, labelled, *kinds, events)
         settings = {"seed": seed, "labelled": labelled, "spacing": spacing, "skull": skull}
+        if regions:
+            settings["regions"] = REGIONS
         if classes:
             rows = ["case,class", *(f"{m['id']},{m['lesion']}" for m in made)]
             (part / CLASSES_FILE).write_text("\n".join(rows) + "\n", encoding="utf-8")
         description = {"version": 1, "synthetic": True, **settings, "subjects": made}
         (part / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
-        (part / "README.txt").write_text(README, encoding="utf-8")
+        about = README.format(labels=OF_REGIONS if regions else OF_LESIONS)
+        (part / "README.txt").write_text(about, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(part, folder)
@@ -137,6 +148,7 @@ def _make_subjects(
     skull: bool,
     own_grids: bool,
     classes: bool,
+    regions: bool,
     events: Events,
 ) -> list[dict]:
     prepare_itk()
@@ -145,7 +157,9 @@ def _make_subjects(
     made = []
     try:
         jobs = [
-            pool.submit(_make_subject, folder, i, seed, i < labelled, spacing, skull, own_grids, classes)
+            pool.submit(
+                _make_subject, folder, i, seed, i < labelled, spacing, skull, own_grids, classes, regions
+            )
             for i in range(subjects)
         ]
         for job in jobs:
@@ -165,6 +179,7 @@ def _make_subject(
     skull: bool,
     own_grids: bool,
     classes: bool,
+    regions: bool,
 ) -> dict:
     """Write subject ``i`` (from 0) and return what was drawn for it."""
     name = f"sub-{i + 1:03d}"
@@ -223,7 +238,8 @@ def _make_subject(
         file = folder / name / f"{name}_{modality}.nii.gz"
         _write(np.clip(measured.round(), 0, 32767).astype(np.int16), target, file, about)
     if labelled:
-        _write(head.label, grid, folder / name / f"{name}_seg.nii.gz", about)
+        label = label_regions(anatomy, points, head) if regions else head.label
+        _write(label, grid, folder / name / f"{name}_seg.nii.gz", about)
     return {
         "id": name,
         "lesion": kind,

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from emim.volumes.grid import Grid
-
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -68,10 +66,6 @@ class Alignment:
             f"Moved by {self.translation_mm:.1f} mm and {self.rotation_deg:.1f}°; the mutual information "
             f"rose from {self.similarity_before:.3f} to {self.similarity_after:.3f}."
         )
-
-    def move(self, grid: Grid) -> Grid:
-        """The moving image's grid at its new place: only the header moves, no voxel is interpolated."""
-        return grid.moved(self.matrix_lps)
 
     def to_dict(self) -> dict[str, Any]:
         """For an event: numbers rounded to what they can mean, the matrix exact."""

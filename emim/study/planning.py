@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,27 @@ def make_plan(
     plan = _without_impossible(plan)
     if study.finetunes:
         _check_finetuning(plan)
+        _check_equal(plan)
     return plan
+
+
+def _check_equal(plan: Plan) -> None:
+    """Refuse settings by which arms that are pre-trained would differ from others in more than their weights.
+
+    Fine-tuning takes over what is compared here from the pre-training.
+    """
+    if all(arm.pretraining is None for arm in plan.arms):
+        return
+    before, after = plan.base("pretrain"), plan.base("finetune")
+    for name in ("network", "preprocess", "train.crop"):
+        get = operator.attrgetter(name)
+        if get(before) != get(after):
+            raise EmimError(
+                f"Settings of {name} differ between pre-training and fine-tuning.",
+                "--set",
+                "Arms with and without pre-training would not have the same. Give such settings for both: "
+                "without pretrain. or finetune. before the name.",
+            )
 
 
 def _check_finetuning(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from emim.config import PretrainConfig
 from emim.errors import EmimError
+from emim.machine.distributed import launched_size, size
 from emim.networks.build import build_encoder
 from emim.objectives.contrastive import PROJECTION, alignment, all_ranks, found, nt_xent
 
@@ -48,7 +49,8 @@ class ContrastModel(nn.Module):
             EmimError: when there is nothing to tell a sample from, as where memory holds one at a time.
         """
         a, b = (all_ranks(view) for view in self.project(batch))
-        if len(a) < 2:
+        # While memory is tried out a rank computes alone, and others will add theirs.
+        if len(a) * launched_size() < 2 * size():
             raise EmimError(
                 "The contrastive objective got one sample at once, with none to tell it from.",
                 "train.micro_batch",

@@ -13,7 +13,7 @@ from emim.objectives.contrastive import alignment, chance, found, nt_xent, sprea
 from emim.training.augmentation import for_contrast
 from emim.training.contrast_model import ContrastModel
 from emim.training.feature_gauges import feature_gauges, foreground_rows, one_of_each_subject
-from emim.training.sampling import collate, contrast_pair, sample_generator
+from emim.training.sampling import contrast_pair, sample_generator
 from emim.volumes.cache import CachedCase
 
 # Seed of its own, so that validation never shares crops with a training step.
@@ -38,8 +38,9 @@ class ContrastWatch:
         augmentation = for_contrast(config.preprocess.spacing, train.mirror)
         unseen = list({c.subject: c for c in reversed(validation)}.values())[::-1]
         # As many at once as in training, where there are so many: the more, the harder.
-        self.samples = min(train.batch, len(unseen))
-        groups = max(1, min(len(unseen), MAX_SUBJECTS) // self.samples) if self.samples > 1 else 0
+        subjects = min(len(unseen), MAX_SUBJECTS)
+        self.samples = min(train.batch, subjects)
+        groups = subjects // self.samples if self.samples > 1 else 0
         self.batches = []
         for repeat in range(REPEATS * bool(groups)):
             for g in range(groups):
@@ -52,7 +53,7 @@ class ContrastWatch:
                     )
                     for i in range(g * self.samples, (g + 1) * self.samples)
                 ]
-                self.batches.append(collate(pairs))
+                self.batches.append(pairs)
         self.gauge_samples = [_middle(c, train.crop) for c in one_of_each_subject(validation, training)]
 
     @property
@@ -78,9 +79,11 @@ class ContrastWatch:
                 raise Cancelled
 
         views = []
-        for batch in self.batches:
+        for pairs in self.batches:
             check()
-            views.append(model.project({k: v.to(device) for k, v in batch.items()}))
+            # One pair after the other: the batch of a training may be that of many GPUs.
+            each = [model.project({k: v[None].to(device) for k, v in pair.items()}) for pair in pairs]
+            views.append([torch.cat(view) for view in zip(*each, strict=True)])
         levels: list[list[torch.Tensor]] = []
         for sample in self.gauge_samples:
             check()

@@ -264,11 +264,15 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 
     keep_large_blocks()
     device = choose_device(config.train.device)
+    run.record_environment(device)
     card = make_card(config, split, run.path.name)
     task = finetuning_task(config, card, labels, training, validation, device)
     # The others get the weights when the first step is prepared.
-    rates = on_first_rank(lambda: _transfer(run, task.network, task.data.whole(0))) if config.init else {}
-    if labels is not None and not (run.checkpoints / "last.pt").exists():
+    few = range(min(2, config.train.batch))
+    rates = (
+        on_first_rank(lambda: _transfer(run, task.network, task.data.samples(0, few))) if config.init else {}
+    )
+    if labels is not None:
         on_first_rank(lambda: _prepare(run, task))
     events.status(
         f"Fine-tuning on {device}: {len(training)} labelled cases, {len(validation)} for validation, "
@@ -333,6 +337,8 @@ def _kept(run: RunFolder) -> dict[str, Any]:
 
 
 def _prepare(run: RunFolder, task: Classification) -> None:
+    if (run.checkpoints / "last.pt").exists():
+        return
     # What a model of the same classes has learned about its features stays.
     learned = json.loads(file.read_text("utf-8")) if (file := run.path / "transfer.json").exists() else {}
     if "output.head.weight" in learned.get("loaded", ()):

@@ -23,7 +23,7 @@ from emim.config import TrainConfig
 from emim.errors import Cancelled
 from emim.machine.distributed import launched_local_size, on_any_rank, on_first_rank
 from emim.run import RunFolder
-from emim.training.optimisation import Optimisation
+from emim.training.optimisation import Optimisation, out_of_memory
 
 
 def train(
@@ -73,6 +73,8 @@ def train(
                 score = on_first_rank(lambda: validate(step))
         except Cancelled:
             raise stopped(step) from None
+        except torch.cuda.OutOfMemoryError as error:
+            raise out_of_memory("a validation") from error
         model.train()
         validated = step
         if score is not None and score > best:

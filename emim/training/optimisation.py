@@ -18,6 +18,7 @@ from torch import nn
 from emim.config import TrainConfig
 from emim.errors import EmimError
 from emim.events import Events
+from emim.machine.device import mixed_precision
 from emim.machine.distributed import gather, on_every_rank, size
 from emim.machine.reduce import sum_over_ranks
 
@@ -83,7 +84,7 @@ class Optimisation:
         self._parallel = _parallel(model)
         self._fused = device.type in ("cpu", "cuda")
         self.optimiser = make_optimiser(model, config, rates or {}, self._fused)
-        self._precision = _mixed_precision(device)
+        self._precision = mixed_precision(device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision == torch.float16)
         self._diverged = torch.full((), math.inf, device=device)  # the first step that was not finite
 
@@ -101,7 +102,7 @@ class Optimisation:
         try:
             loss, values = self._accumulate(self._parallel, batch, step)
         except torch.cuda.OutOfMemoryError as error:
-            raise _out_of_memory() from error
+            raise out_of_memory("a training step") from error
         self._scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         finite = torch.isfinite(loss)
@@ -199,7 +200,7 @@ class Optimisation:
                 return self.micro_batch
             except torch.cuda.OutOfMemoryError as error:
                 if self.micro_batch == 1:
-                    raise _out_of_memory() from error
+                    raise out_of_memory("a training step") from error
                 self.micro_batch = math.ceil(self.micro_batch / 2)
             finally:
                 self.optimiser.zero_grad(set_to_none=True)
@@ -229,15 +230,8 @@ def _split(batch: Batch, most: int) -> list[Batch]:
     return [dict(zip(parts, part, strict=True)) for part in zip(*parts.values(), strict=True)]
 
 
-def _out_of_memory() -> EmimError:
+def out_of_memory(what: str) -> EmimError:
     return EmimError(
-        "The memory of the GPU does not suffice for a training step.",
+        f"The memory of the GPU does not suffice for {what}.",
         hint="Choose a smaller preset, train.micro_batch or train.crop, or the device cpu.",
     )
-
-
-def _mixed_precision(device: torch.device) -> torch.dtype | None:
-    if device.type != "cuda":
-        return None
-    # Before compute capability 8, bfloat16 is emulated and slow.
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16

@@ -124,6 +124,7 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
 
     keep_large_blocks()
     device = choose_device(config.train.device)
+    run.record_environment(device)
     lines = on_first_rank(lambda: _collapse_lines(run, training))
     task = pretraining_task(config, training, validation, device)
     millions = sum(p.numel() for p in task.model.network.parameters()) / 1e6

@@ -29,6 +29,7 @@ CROPS_PER_CASE = 2
 MAX_CROPS = 24
 LINES_CASES = 64
 MASKS_PER_SUBJECT = 4
+AT_ONCE = 2  # crops: the batch of a training may be that of many GPUs
 
 
 class PretrainWatch:
@@ -78,8 +79,7 @@ class PretrainWatch:
     @property
     def units(self) -> int:
         """How often :meth:`measure` asks whether to stop."""
-        size = self.config.train.batch
-        return math.ceil(len(self.samples) / size) + 2 * math.ceil(len(self.gauge_samples) / size)
+        return math.ceil(len(self.samples) / AT_ONCE) + 2 * math.ceil(len(self.gauge_samples) / AT_ONCE)
 
     def measure(
         self, model: PretrainModel, device: torch.device, should_stop: Callable[[], bool] | None = None
@@ -95,10 +95,9 @@ class PretrainWatch:
                 raise Cancelled
 
         def batches(samples: list[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-            size = self.config.train.batch
-            for i in range(0, len(samples), size):
+            for i in range(0, len(samples), AT_ONCE):
                 check()
-                yield {k: v.to(device) for k, v in collate(samples[i : i + size]).items()}
+                yield {k: v.to(device) for k, v in collate(samples[i : i + AT_ONCE]).items()}
 
         return {
             **_losses(model, batches(self.samples)),
@@ -152,7 +151,8 @@ def cohort_collapse_lines(
     """Collapse lines of the training cases, centred on each other, under masks as in training.
 
     Each voxel weighs as often as it enters the loss: how often a random crop includes it, times how
-    often the masks hide it. Of large cohorts :data:`LINES_CASES` are taken.
+    often the masks hide it. One case of each subject is taken, of large cohorts
+    :data:`LINES_CASES` in all.
 
     Raises:
         Cancelled: when ``should_stop``, asked before each case, said so.
@@ -160,7 +160,9 @@ def cohort_collapse_lines(
     unit = config.mask.unit
     middle = np.median([c.shape for c in cases], axis=0)
     shape = [max(unit, int(np.ceil(s / unit)) * unit) for s in middle]
-    cases = spread_evenly(cases, LINES_CASES)
+    # The lines are about people: several examinations of one would tell too low a spread.
+    subjects = list({c.subject: c for c in reversed(cases)}.values())[::-1]
+    cases = spread_evenly(subjects, LINES_CASES)
 
     def samples():
         rng = step_generator(config.train.seed, LINES)

@@ -7,7 +7,6 @@ Each is replaced in one step, so a viewer may read them at any time.
 from __future__ import annotations
 
 import gzip
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from emim.config import Structure
+from emim.replace import replace_file
 from emim.run import RunFolder, write_atomically
 from emim.volumes.grid import Grid
 
@@ -149,7 +149,7 @@ def _write_arrays(run: RunFolder, kind: str, **arrays: np.ndarray) -> None:
     file, part = run.report / "preview.npz", run.report / "part-preview.npz"
     # Half precision is finer than a picture shows.
     np.savez(part, **{k: a.astype(np.float16) if a.dtype == np.float32 else a for k, a in arrays.items()})
-    os.replace(part, file)
+    replace_file(part, file)
     run.events.preview(file, kind)
 
 

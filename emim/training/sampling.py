@@ -62,9 +62,9 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         return self._batch(step, self._mine)
 
-    def whole(self, step: int) -> dict[str, torch.Tensor]:
-        """The batch of all ranks."""
-        return self._batch(step, range(self.train.batch))
+    def samples(self, step: int, indices: range) -> dict[str, torch.Tensor]:
+        """These of the ``train.batch`` samples of a step, whichever rank they are for."""
+        return self._batch(step, indices)
 
     def _batch(self, step: int, indices: range) -> dict[str, torch.Tensor]:
         return collate([self._augmented(sample_generator(self.train.seed, step, i)) for i in indices])

@@ -38,6 +38,7 @@ from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.collector import collection_off
 from emim.machine.itk_threads import prepare_itk
 from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
@@ -113,17 +114,19 @@ def build_cache(
     folder = (Path(folder) if folder is not None else default_folder()).absolute()
     _claim(folder)
     _sweep(folder)
-    keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
     cases = folder / "cases"
-    ready = {key: summary for key in set(keys) if (summary := read_summary(f"{cases}/{key}"))}
+    with collection_off():
+        keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
+        ready = {key: summary for key in set(keys) if (summary := read_summary(f"{cases}/{key}"))}
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
         _build(missing, cohort.modalities, config, folder, events, workers, should_stop)
         ready |= {key: read_summary(cases / key) for key in missing}
-    return [
-        open_case(cases / key, ready[key], case.id, case.subject, cohort.modalities)
-        for key, case in zip(keys, cohort.cases, strict=True)
-    ]
+    with collection_off():
+        return [
+            open_case(f"{cases}/{key}", ready[key], case.id, case.subject, cohort.modalities)
+            for key, case in zip(keys, cohort.cases, strict=True)
+        ]
 
 
 def missing_cases(cohort: Cohort, config: PreprocessConfig, folder: Path | None = None) -> list[Case]:

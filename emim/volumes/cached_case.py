@@ -49,7 +49,7 @@ class CachedCase:
     Attributes:
         id, subject: as in the cohort.
         modalities: names, in the order of the image's channels.
-        folder: where the arrays are.
+        path: of the folder where the arrays are; text, which takes less time and memory than a Path.
         shape: (Z, Y, X).
         present: boolean (M,), false for missing modalities.
         label_values: values found in the label, without 0; None when there is no label.
@@ -60,12 +60,16 @@ class CachedCase:
     id: str
     subject: str
     modalities: tuple[str, ...]
-    folder: Path
+    path: str
     shape: tuple[int, int, int]
     present: np.ndarray
     label_values: tuple[int, ...] | None
     grid: Grid
     scale: float
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
 
     def crop(self, start: Sequence[int], size: Sequence[int]) -> Crop:
         """Read the box that begins at ``start`` (z, y, x), of ``size`` (dz, dy, dx) voxels.
@@ -154,7 +158,7 @@ def write_case(folder: Path, prepared: PreparedCase, clip: float, name: str) -> 
         "scale": scale,
         "files": {p.name: p.stat().st_size for p in sorted(folder.iterdir())},
     }
-    text = json.dumps(summary, ensure_ascii=False, indent=1)
+    text = json.dumps(summary, ensure_ascii=False, separators=(",", ":"))
     _write(folder / SUMMARY, lambda file: file.write(text.encode()))
 
 
@@ -170,14 +174,17 @@ def read_summary(folder: Path | str) -> dict | None:
     return summary if complete else None
 
 
-def open_case(folder: Path, summary: dict, id: str, subject: str, modalities: Sequence[str]) -> CachedCase:
+def open_case(
+    folder: Path | str, summary: dict, id: str, subject: str, modalities: Sequence[str]
+) -> CachedCase:
     """The case in ``folder`` under the names it has in the cohort at hand."""
+    modalities = tuple(modalities)
     values = summary["label_values"]
     return CachedCase(
         id,
         subject,
-        tuple(modalities),
-        folder,
+        modalities,
+        str(folder),
         _shared(*summary["shape"]),
         np.array(summary["present"], bool),
         None if values is None else _shared(*values),

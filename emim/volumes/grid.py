@@ -85,12 +85,12 @@ class Grid:
             tuple(float(x) for x in (direction[:, axes] * signs).ravel()),
         )
 
-    def respaced(self, spacing: tuple[float, float, float], tolerance: float = 1e-3) -> Grid:
+    def respaced(self, spacing: tuple[float, float, float]) -> Grid:
         """A grid of another spacing that covers the same box, with the same centre.
 
-        An axis whose spacing already agrees to ``tolerance`` mm keeps its voxels exactly.
+        An axis whose spacing already agrees to a thousandth of a mm keeps its voxels exactly.
         """
-        kept = [abs(a - b) < tolerance for a, b in zip(self.spacing, spacing, strict=True)]
+        kept = [abs(a - b) < 1e-3 for a, b in zip(self.spacing, spacing, strict=True)]
         new = tuple(a if keep else float(b) for a, b, keep in zip(self.spacing, spacing, kept, strict=True))
         size = tuple(
             n if keep else max(1, math.ceil(n * a / b - SAME_POSITION))

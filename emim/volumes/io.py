@@ -11,7 +11,7 @@ import numpy as np
 
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
-from emim.volumes.nifti import DamagedFile, is_nifti, read_nifti
+from emim.volumes.nifti import NIFTI_2, DamagedFile, is_nifti, is_version_2, read_nifti
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # To find the format of a file ITK asks one reader after the other, and those of HDF5 and MetaImage, for two,
 # crash or hang when two threads ask at once (SimpleITK issue 74, pull request 2713).
 _ONE_THREAD = threading.Lock()
+# Labels stored as scaled integers come back a little beside whole numbers.
+NEARLY_WHOLE = 1e-3
+RIGHT_ANGLE = 1e-3  # how far the cosine between two axes may be from 0
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,15 @@ def read_label_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
     most = np.iinfo(np.int16).max
     wrong = ~((voxels >= -most) & (voxels <= most))  # NaN too
     if voxels.dtype.kind == "f":
-        wrong |= voxels != np.rint(voxels)
+        whole = np.rint(voxels)
+        wrong |= np.abs(voxels - whole) > NEARLY_WHOLE
     if wrong.any():
         raise EmimError(
             f"A label map holds whole numbers, but this file holds {voxels[wrong][0]:g}.",
             path,
             "If it is an image, name it as one; if labels were interpolated, repeat that with nearest.",
         )
-    return voxels.astype(np.int16, copy=False), grid
+    return (whole if voxels.dtype.kind == "f" else voxels).astype(np.int16, copy=False), grid
 
 
 def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
@@ -206,26 +210,32 @@ def _grid(reader: sitk.ImageFileReader, path: str | Path) -> Grid:
     )
     if not np.isfinite(grid.index_to_mm).all() or abs(np.linalg.det(grid.index_to_mm)) < 1e-9:
         raise EmimError("The header gives no usable spacing and directions.", path, "Export the image again.")
-    _refuse_shear(reader, grid, path)
+    if is_sheared(reader, grid):
+        raise _sheared(path)
     return grid
 
 
-def _refuse_shear(reader: sitk.ImageFileReader, grid: Grid, path: str | Path) -> None:
+def is_sheared(reader: sitk.ImageFileReader, grid: Grid) -> bool:
+    """Whether the axes that a header gives are not at right angles; ``grid`` is what ITK makes of it."""
+    direction = np.reshape(grid.direction, (3, 3))
+    if np.abs(direction.T @ direction - np.eye(3)).max() > RIGHT_ANGLE:
+        return True
     # With a sheared sform ITK silently takes the qform, which other programs ignore.
     if not (reader.HasMetaDataKey("srow_x") and reader.GetMetaData("sform_code").strip() not in ("", "0")):
-        return
+        return False
     rows = [[float(x) for x in reader.GetMetaData(f"srow_{axis}").split()] for axis in "xyz"]
     affine = np.array(rows) * [[-1], [-1], [1]]  # RAS to LPS
     apart = grid.index(grid.corners() @ affine[:, :3].T + affine[:, 3]) - grid.corners()
     columns = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
-    if np.abs(apart).max() > 0.5 and np.abs(columns.T @ columns - np.eye(3)).max() > 1e-3:
-        raise _sheared(path)
+    return np.abs(apart).max() > 0.5 and np.abs(columns.T @ columns - np.eye(3)).max() > RIGHT_ANGLE
 
 
 def _unreadable(path: str | Path, error: RuntimeError) -> EmimError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("orthonormal" in line for line in lines):
         return _sheared(path)
+    if is_version_2(path):
+        return EmimError(f"The image is {NIFTI_2}.", path, "Convert it to NIfTI-1, e.g. with nibabel.")
     reason = lines[-1].removeprefix("ITK ERROR:").strip() if lines else "no reason given"
     return EmimError(
         f"The image cannot be read: {reason}",

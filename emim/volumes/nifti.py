@@ -2,7 +2,7 @@
 
 ITK's reader fills what a truncated file lacks with zeros, replaces NaN and infinity by zero, and says
 nothing. Here the whole file is unpacked, which verifies its checksum, straight into the array: no slower
-than checking alone. The header is that of NIfTI version 1 or 2: https://nifti.nimh.nih.gov
+than checking alone. The header is that of NIfTI-1: https://nifti.nimh.nih.gov/nifti-1
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-HEADER = 540  # bytes of the longer of the two versions
+HEADER = 348  # bytes
+NIFTI_2 = "of NIfTI version 2, which is not supported"
+VERSION_2 = 540  # the same number in a file of NIfTI-2, which ITK does not read
 _TYPES = {
     2: "u1",
     4: "i2",
@@ -45,19 +47,14 @@ class _Layout:
 
     @classmethod
     def read(cls, header: bytes) -> _Layout:
-        little = header[:4] in ((348).to_bytes(4, "little"), (540).to_bytes(4, "little"))
-        order = "<" if little else ">"
+        order = "<" if header[:4] == HEADER.to_bytes(4, "little") else ">"
 
         def number(kind: str, at: int, count: int = 1) -> np.ndarray:
             return np.frombuffer(header, order + kind, count, at)
 
         try:
-            if int(number("i4", 0)[0]) == 540:
-                dim, code = number("i8", 16, 8), number("i2", 12)
-                offset, scaling = number("i8", 168), number("f8", 176, 2)
-            else:
-                dim, code = number("i2", 40, 8), number("i2", 70)
-                offset, scaling = number("f4", 108), number("f4", 112, 2)
+            dim, code = number("i2", 40, 8), number("i2", 70)
+            offset, scaling = number("f4", 108), number("f4", 112, 2)
         except ValueError as error:
             raise DamagedFile("the file ends within its header") from error
         kind = _TYPES.get(int(code[0]))
@@ -74,6 +71,20 @@ class _Layout:
 def is_nifti(path: str | Path) -> bool:
     """Whether the file's name ends as that of a NIfTI file that holds header and voxels."""
     return str(path).lower().endswith((".nii", ".nii.gz"))
+
+
+def is_version_2(path: str | Path) -> bool:
+    """Whether a file that ITK cannot read is one of NIfTI-2."""
+    if not is_nifti(path):
+        return False
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+            start = stream.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return VERSION_2 in (int.from_bytes(start, order) for order in ("little", "big"))
 
 
 def read_nifti(path: str | Path) -> np.ndarray | None:
