@@ -27,7 +27,7 @@ DONE, CANCELLED = 0, 3  # exit codes of emim
 LOG_LIMIT = 400_000  # characters kept of what was printed
 # Slicer's launcher stands between: what ends its Python by a signal is told so, with an exit code of 1.
 LAUNCHER_LOST_IT = "exit abnormally - Report the problem"
-PYTHON_CRASH = "Fatal Python error"  # of the fault handler
+PYTHON_CRASH = re.compile("Fatal Python error|Windows fatal exception")  # of the fault handler
 PYTHON_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
 
 
@@ -259,7 +259,7 @@ class Worker:
         else:
             how = describeExit(code)
             if LAUNCHER_LOST_IT in self.log:
-                how = "crashed" if PYTHON_CRASH in self.log else "was killed"
+                how = "crashed" if PYTHON_CRASH.search(self.log) else "was killed"
             what = f"The worker {how}."
             hint = "The log shows what it printed."
             if how.startswith("was killed"):

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-WAITS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds
+WAITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds
 
 
 def replace_file(new: Path, file: Path) -> None:

@@ -64,6 +64,18 @@ LAYOUTS = {
         "HGG/anna/t1.nii HGG/ben/t1.nii LGG/carl/t1.nii LGG/dora/t1.nii",
         [f"{n} {n} T1" for n in ("anna", "ben", "carl", "dora")],
     ),
+    "sites by other names": (
+        " ".join(f"{s}/{s}{p}/t1.nii" for s in "abcdefg" for p in range(6)),
+        [f"{s}{p} {s}{p} T1" for s in "abcdefg" for p in range(6)],
+    ),
+    "few patients with examinations of names of their own": (
+        "p1/98211/t1.nii p1/98355/t1.nii p2/97110/t1.nii p2/99018/t1.nii",
+        ["p1_98211 p1 T1", "p1_98355 p1 T1", "p2_97110 p2 T1", "p2_99018 p2 T1"],
+    ),
+    "labels of parts of a brain stay a question": (
+        "p1/p1_T1.nii p1/p1_seg.nii p1/p1_brain_metastasis_seg.nii p1/p1_head_hippocampus_seg.nii",
+        ["p1 p1 T1 label label label"],
+    ),
     "sites": (
         " ".join(f"site{s}/s{s}p{p}/t1.nii" for s in range(6) for p in range(4)),
         [f"s{s}p{p} s{s}p{p} T1" for s in range(6) for p in range(4)],
@@ -189,3 +201,10 @@ def test_linked_folders_are_followed_once(tmp_path):
     (folder / "p1").symlink_to(tmp_path / "1/data set/p1")
     (folder / "p1/loop").symlink_to(folder)
     assert described(find_in_folder(folder)) == ["p1 p1 T1"]
+
+
+def test_what_is_only_assumed_of_people_is_said(tmp_path):
+    paths = " ".join(f"p{n}/acc{n}7{k}/t1.nii" for n in range(3) for k in range(2))
+    assert "p0 and in 2 others are taken for examinations" in found_in(tmp_path / "a", paths).assumed
+    for number, sure in enumerate(("p1/ses-1/t1.nii p1/ses-2/t1.nii p2/ses-1/t1.nii", "p1/t1.nii p2/t1.nii")):
+        assert not found_in(tmp_path / str(number), sure).assumed

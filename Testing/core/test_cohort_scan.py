@@ -4,8 +4,10 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -458,6 +460,19 @@ def test_decathlon_datalist(cohort):
     file.write_text(json.dumps({"training": [{"image": ["p1/x.nii", "p1/y.nii"]}]}))
     with pytest.raises(EmimError, match="which modalities"):
         scan(file)
+
+
+def test_images_that_nothing_names_are_named_in_order(cohort):
+    for n, old in enumerate(("p1/t1.nii.gz", "p1/t2.nrrd")):
+        shutil.copy(cohort / old, cohort / f"x_{n}{Path(old).name[2:]}")
+    images = [str(p.name) for p in sorted(cohort.glob("x_*"))]
+    file = cohort / "list.json"
+    file.write_text(json.dumps({"training": [{"image": images, "label": None}]}))
+    with pytest.raises(EmimError, match="not clear"):
+        scan(file)
+    assert scan(file, modalities=("T1", "T2")).cohort.modalities == ("T1", "T2")
+    file.write_text(json.dumps({"modality": {"0": "FLAIR", "1": "T2"}, "training": [{"image": images}]}))
+    assert scan(file, modalities=("T2", "FLAIR")).cohort.cases[0].images["FLAIR"].endswith(images[0])
 
 
 @pytest.mark.parametrize(

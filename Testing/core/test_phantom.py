@@ -272,7 +272,7 @@ def test_classes_are_written_and_true(tmp_path):
 
 def test_regions_are_labelled_that_intensities_do_not_tell_apart(cohort, tmp_path):
     folder = generate(tmp_path / "heads", subjects=2, labelled=2, spacing=SPACING, regions=True)
-    assert "3 putamen" in (folder / "README.txt").read_text()
+    assert "3 lentiform nucleus" in (folder / "README.txt").read_text()
     for subject in ("sub-001", "sub-002"):
         name = f"{subject}/{subject}_T1.nii.gz"
         assert filecmp.cmp(folder / name, cohort / name, shallow=False), "the images are the same"
@@ -283,7 +283,7 @@ def test_regions_are_labelled_that_intensities_do_not_tell_apart(cohort, tmp_pat
         assert not label[(lesion == 1) | (lesion == 3)].any()
         values = sitk.GetArrayFromImage(t1)
         healthy = {n: values[(label == v) & (lesion == 0)] for n, v in REGIONS.items()}
-        grey = [np.median(healthy[n]) for n in ("thalamus", "caudate", "putamen")]
-        assert max(grey) - min(grey) < 0.3 * (min(grey) - np.median(healthy["ventricles"]))
-        z, y, _ = (np.mean(np.argwhere(label == REGIONS[n]), 0) for n in ("cerebellum", "caudate", "putamen"))
-        assert z[0] < y[0] and z[1] > y[1], "the cerebellum is below and behind"
+        grey = [np.median(healthy[n]) for n in ("thalamus", "caudate nucleus", "lentiform nucleus")]
+        assert max(grey) - min(grey) < 0.3 * (min(grey) - np.median(healthy["lateral ventricle"]))
+        low, high = (np.mean(np.argwhere(label == REGIONS[n]), 0) for n in ("cerebellum", "caudate nucleus"))
+        assert low[0] < high[0] and low[1] > high[1], "the cerebellum is below and behind"

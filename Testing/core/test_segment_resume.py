@@ -135,6 +135,12 @@ def test_a_batch_of_which_nothing_succeeded_goes_on(model, cohort, computed, tmp
     with monkeypatch.context() as patch:
         patch.setattr(batch.Worker, "_write", full)
         assert all("error" in r for r in go(model, cohort, out))
+    drawn = out / "b.nii.gz"
+    drawn.write_text("by hand")
+    with pytest.raises(EmimError, match="exists already"):
+        go(model, cohort, out, resume=True)
+    assert drawn.read_text() == "by hand"
+    drawn.unlink()
     computed.clear()
     assert not any("error" in r for r in go(model, cohort, out, resume=True))
     assert computed == ["a", "b", "c é"] and summary(out)["failed"] == 0

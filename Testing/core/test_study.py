@@ -136,9 +136,10 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_run(plan, t
 
 @pytest.mark.parametrize("setting", ["network.filters=8", "train.crop=32", "preprocess.clip=3"])
 def test_arms_differ_in_their_weights_only(plan, setting):
-    with pytest.raises(EmimError, match=setting.split(".")[0]):
+    with pytest.raises(EmimError, match=setting.split("=")[0]):
         plan("labels", settings=parse_settings([*SMALL, f"pretrain.{setting}"]))
-    plan("labels", settings=parse_settings([*SMALL, f"pretrain.{setting}"]), arms=["scratch"])
+    both = [f"pretrain.{setting}", f"finetune.{setting}"]
+    plan("labels", settings=parse_settings([*SMALL, *both]))
 
 
 def test_all_modalities_are_tested_as_their_subsets_are(plan):

@@ -128,7 +128,7 @@ def _from_decathlon(data: dict[str, Any], file: Path, modalities: tuple[str, ...
     names = data.get("modality") or data.get("modalities")
     if isinstance(names, dict):
         names = [names[k] for k in sorted(names, key=int)]
-    names = [canonical(str(n)) for n in (names or ())]
+    names = [canonical(str(n)) for n in (names or modalities or ())]
     found = Found(modalities=tuple(names) or None)
     used: Counter[str] = Counter()
     for n, entry in enumerate(data["training"], start=1):

@@ -19,7 +19,6 @@ from emim.cohort.patterns import (
     name_kind,
     strip_extension,
 )
-from emim.cohort.vocabulary import BRAIN, TARGET
 
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
@@ -49,6 +48,18 @@ _BIDS = re.compile(r"(?<![^\W_])(sub-[a-z0-9]+)", re.I)
 _BIDS_SESSION = re.compile(r"(?<![^\W_])(ses-[a-z0-9]+)", re.I)
 # BraTS from 2023 on: subject and time point.
 _BRATS = re.compile(r"(BraTS-[A-Z]+-\d+)-(\d{3})", re.I)
+
+_OF_THE_BRAIN = re.compile(
+    r"(?<![^\W_])brain[\W_]*(?:parenchyma|tissue|extraction)?[\W_]*(?:d?seg|segm|segmentation|label|labelmap)$",
+    re.I,
+)
+# Folders that sort people, so that what is in them is people and not examinations of one.
+_GROUP_FOLDER = re.compile(
+    r"(?:train|test|val)(?:ing|idation)?|hgg|lgg|controls?|healthy|normals?|patients?|subjects?|cases?"
+    r"|(?:site|cent(?:er|re)|hospital|clinic|group|cohort|fold|batch|part)[-_ ]?\w*",
+    re.I,
+)
+FEW_SESSIONS = 5  # of a subject, where their names do not say what they are
 
 # Data of a header in another file (MHD, NHDR).
 _COMPANIONS = (".raw", ".zraw", ".raw.gz")
@@ -80,8 +91,17 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
             ignored.append((str(path), kind))
         else:
             files.append(kind)
-    cases, without_case = _group(files, folder.name)
-    return Found(sorted(cases, key=lambda c: c.id), sorted(ignored + without_case))
+    sessions, counted = _session_folders({f.folders for f in files})
+    cases, without_case = _group(files, folder.name, sessions)
+    found = Found(sorted(cases, key=lambda c: c.id), sorted(ignored + without_case))
+    several = [p for p in counted if sum(s[:-1] == p for s in sessions) > 1]
+    if several:
+        found.assumed = (
+            f"The folders in {'/'.join(several[0])}"
+            + (f" and in {len(several) - 1} others" if len(several) > 1 else "")
+            + " are taken for examinations of one person."
+        )
+    return found
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -154,11 +174,12 @@ def _clean(rest: str) -> str:
     return rest
 
 
-def _group(files: list[_File], root: str) -> tuple[list[FoundCase], list[tuple[str, str]]]:
+def _group(
+    files: list[_File], root: str, sessions: set[Folders]
+) -> tuple[list[FoundCase], list[tuple[str, str]]]:
     by_folder: dict[Folders, list[_File]] = defaultdict(list)
     for f in files:
         by_folder[f.folders].append(f)
-    sessions = _session_folders(set(by_folder))
     cases: dict[Key, FoundCase] = {}
     labels: list[tuple[Key, _File]] = []
     for folders, inside in by_folder.items():
@@ -185,16 +206,15 @@ def _group(files: list[_File], root: str) -> tuple[list[FoundCase], list[tuple[s
 
 
 def _leave_brain_out(case: FoundCase) -> list[tuple[str, str]]:
-    """Of several labels take out those of the brain as a whole; return them, with the reason.
+    """Of several labels take out those of the whole brain; return them, with the reason.
 
     "tumor_segmentation" beside "brain_segmentation" needs no question.
     """
-    names = {path: strip_extension(Path(path).name) for path in case.labels}
-    brain = [p for p, name in names.items() if BRAIN.search(name) and not TARGET.search(name)]
-    if not 0 < len(brain) < len(names):
+    brain = [p for p in case.labels if _OF_THE_BRAIN.search(strip_extension(Path(p).name))]
+    if not 0 < len(brain) < len(case.labels):
         return []
     case.labels = [p for p in case.labels if p not in brain]
-    return [(p, "the brain, beside a label") for p in brain]
+    return [(p, "a segmentation of the whole brain, beside a label") for p in brain]
 
 
 def _owners(label: Key, cases: Iterable[Key]) -> list[Key]:
@@ -206,21 +226,30 @@ def _owners(label: Key, cases: Iterable[Key]) -> list[Key]:
     return [k for k in same if k[0] == label[0]] or same
 
 
-def _session_folders(all_folders: set[Folders]) -> set[Folders]:
+def _session_folders(all_folders: set[Folders]) -> tuple[set[Folders], list[Folders]]:
     """The folders that are sessions of the subject above them, not subjects in a folder of a group.
 
     Either their names say so, or the numbers: groups are few with many subjects each, subjects are
-    many with few sessions each. Names that recur (a "before" and an "after" of each) need less of that.
+    many with few sessions each. Where neither is sure, sessions are the safer guess: one person in training
+    and test spoils a result, two persons taken for one do not.
+
+    Returns:
+        These folders, and the parents of those that only the numbers speak for.
     """
     nested = {f[:n] for f in all_folders for n in range(2, len(f) + 1)}
-    sessions = {p[:-1] for p in nested if _SESSION_FOLDER.fullmatch(p[-1])}
+    named = {p[:-1] for p in nested if _SESSION_FOLDER.fullmatch(p[-1])}
+    counted: set[Folders] = set()
     for depth in {len(p) for p in nested}:
         level = [p for p in nested if len(p) == depth and not _SUBJECT_FOLDER.match(p[-1])]
         parents = {p[:-1] for p in level}
-        recur = len({p[-1] for p in level}) < len(level)
-        if len(parents) > 1 and len(level) * (1 if recur else 3) <= len(parents) ** 2:
-            sessions |= parents
-    return {p for p in nested if p[:-1] in sessions}
+        if len(parents) < 2 or len(level) > len(parents) ** 2:
+            continue
+        recur = 2 * len({p[-1] for p in level}) <= len(level)  # "before" and "after" of each
+        groups = all(_GROUP_FOLDER.fullmatch(p[-1]) for p in parents)
+        if not groups and (recur or len(level) <= FEW_SESSIONS * len(parents)):
+            counted |= parents
+    sessions = named | counted
+    return {p for p in nested if p[:-1] in sessions}, sorted(counted - named)
 
 
 def _is_series_of_subjects(files: list[_File], folder: str) -> bool:

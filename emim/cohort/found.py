@@ -26,6 +26,7 @@ class Found:
         modalities: in the order the source gives, or None.
         patterns: a user's patterns by which an earlier scan found the cases.
         known: facts about files from an earlier scan, by path.
+        assumed: what was taken for granted about people and examinations, in words; empty: nothing.
     """
 
     cases: list[FoundCase] = field(default_factory=list)
@@ -33,3 +34,4 @@ class Found:
     modalities: tuple[str, ...] | None = None
     patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     known: dict[str, VolumeFacts] = field(default_factory=dict)
+    assumed: str = ""

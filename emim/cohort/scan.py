@@ -174,6 +174,12 @@ def survey(
     events = events or Events()
     path = Path(source).expanduser().absolute()
     found = _find(path, modalities, patterns, label)
+    if found.assumed:
+        events.warning(
+            found.assumed,
+            path,
+            "If they are different people, say so in a datalist: CSV with the columns id and subject.",
+        )
     found.modalities, left_out = _choose_modalities(found, modalities, path)
     found.ignored += left_out
     for case in found.cases:

@@ -106,7 +106,7 @@ def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: O
     check_writable(new, images, options.overwrite, hint)
     redone = [f for job in jobs if job.case in earlier.redone for f in job.outputs.all()]
     check_writable(
-        [*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or bool(earlier), hint
+        [*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or earlier.begun, hint
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from emim.errors import Cancelled, EmimError
 from emim.inference.predict import memory_format
-from emim.inference.sliding import half_precision, pad_to_tile
+from emim.inference.sliding import half_precision, may_overflow, pad_to_tile
 from emim.inference.tiles import box, plan_tiles
 from emim.networks.classifier import Classifier
 from emim.package.model import ModelCard
@@ -54,14 +54,24 @@ def case_features(
         crop = volume[(slice(None), *box(start, card.crop))][None].to(device)
         crop = crop.contiguous(memory_format=memory_format(card, device))
         try:
-            with half_precision(device):
-                mean, mass = network.summarise(crop, there)
+            mean, mass = _summary(network, crop, there)
         except torch.cuda.OutOfMemoryError as error:
             hint = "Close other programs that use the GPU, or use the device cpu."
             raise EmimError("The memory of the GPU does not suffice for one crop.", hint=hint) from error
         means.append(mean.float())
         masses.append(mass.float())
     return network.combine(torch.cat(means), torch.cat(masses))
+
+
+def _summary(
+    network: Classifier, crop: torch.Tensor, there: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    with half_precision(crop.device):
+        mean, mass = network.summarise(crop, there)
+    if may_overflow(crop.device) and not torch.isfinite(mean).all():
+        with half_precision(crop.device, exact=True):
+            mean, mass = network.summarise(crop, there)
+    return mean, mass
 
 
 def class_probabilities(network: Classifier, features: torch.Tensor) -> np.ndarray:

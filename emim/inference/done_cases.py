@@ -34,14 +34,13 @@ class Done:
         others: of cases that are not asked for now.
         redone: ids of cases that were begun and not ended, that failed, or whose segmentation was removed
             since: what there is of their files is EMIM's own.
+        begun: whether an earlier batch has worked in the folder, so that the tables are EMIM's own.
     """
 
     results: dict[str, Result] = field(default_factory=dict)
     others: list[Result] = field(default_factory=list)
     redone: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.results or self.others or self.redone)
+    begun: bool = False
 
 
 def fingerprint(package: Package, options: Options, extension: str) -> str:
@@ -69,8 +68,12 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
     """
     latest = {r["case"]: r for r in sorted(_records(folder), key=lambda r: r["time"])}
     done = {case: r for case, r in latest.items() if r["result"] and "error" not in r["result"]}
-    redone = latest.keys() - done.keys()
     asked = {job.case: job for job in jobs}
+    redone = {
+        case
+        for case, record in latest.items()
+        if case not in done and not (record["result"] and _drawn_since(asked.get(case), record["time"]))
+    }
     results, others = {}, []
     for case, record in done.items():
         job, label = asked.get(case), folder / Path(record["result"]["output"]).name
@@ -93,7 +96,7 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
             )
         elif all(f.is_file() for f in _written(job, record["result"])):
             results[case] = _as_named_by(job, record["result"])
-    return Done(results, others, frozenset(redone))
+    return Done(results, others, frozenset(redone), bool(latest))
 
 
 class DoneLog:
@@ -147,6 +150,11 @@ def _records(folder: Path) -> Iterator[Record]:
                 yield {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
             except (ValueError, KeyError, TypeError):  # empty, or cut off when the process was killed
                 continue
+
+
+def _drawn_since(job: Job | None, failed: float) -> bool:
+    """Whether somebody has put a result there since the case had ``failed``."""
+    return job is not None and any(f.is_file() and f.stat().st_mtime > failed for f in job.outputs.all())
 
 
 def _written(job: Job, result: Result) -> list[Path]:

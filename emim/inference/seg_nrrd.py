@@ -10,12 +10,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emim.config import Structure
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 # What Slicer gives a segment that nobody has classified.
 TISSUE = (
@@ -76,16 +80,17 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
     voxels = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1:
         voxels = voxels[..., None]
-    masks, layers = {}, voxels.shape[-1]
-    while image.HasMetaDataKey(f"Segment{len(masks)}_ID"):
-        prefix = f"Segment{len(masks)}_"
-        # Before 4.11 Slicer wrote one layer a segment and did not number layers and values.
-        fields = {
-            "Name": f"Segment{len(masks)}",
-            "LabelValue": "1",
-            "Layer": f"{min(len(masks), layers - 1)}",
-        }
-        fields |= {k: image.GetMetaData(prefix + k) for k in fields if image.HasMetaDataKey(prefix + k)}
+    count = 0
+    while image.HasMetaDataKey(f"Segment{count}_ID"):
+        count += 1
+    masks = {}
+    for i in range(count):
+        fields = {k: _field(image, f"Segment{i}_{k}") for k in ("Name", "LabelValue", "Layer")}
+        if fields["LabelValue"] is None and fields["Layer"] is None and voxels.shape[-1] == count:
+            fields |= {"LabelValue": "1", "Layer": str(i)}  # as Slicer wrote before 4.11
+        if None in fields.values():
+            lacking = ", ".join(k for k, v in fields.items() if v is None)
+            raise EmimError(f"Segment {i} has no {lacking}.", path, "Save it again with a newer 3D Slicer.")
         name = fields["Name"]
         if name in masks:
             raise EmimError(f"Two segments are called {name!r}.", path, "Rename one.")
@@ -93,6 +98,10 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
     if not masks:
         raise EmimError("The file holds no segments.", path, "Save it from 3D Slicer as a segmentation.")
     return masks, Grid.of(image)
+
+
+def _field(image: sitk.Image, key: str) -> str | None:
+    return image.GetMetaData(key) if image.HasMetaDataKey(key) else None
 
 
 def _nrrd_fields(kind: np.dtype, count: int, grid: Grid) -> list[str]:

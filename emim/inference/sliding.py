@@ -71,33 +71,37 @@ def slide(
     at_once = TILES_AT_ONCE.get(device.type, 1)
     if device.type == "cpu" and window.side**3 > LARGE_TILE:
         at_once = 1
-    precision = mixed_precision(device)
+    exact = False
     while True:
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(device.type, precision, enabled=precision is not None),
-            ):
+            with torch.inference_mode(), half_precision(device, exact):
                 array, covered = _slide(compute, volume, channels, window, at_once)
         except torch.cuda.OutOfMemoryError as error:
             if at_once == 1:
                 hint = "Close other programs that use the GPU, or use the device cpu."
                 raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
+            array = None
+        if array is None:  # not above: an exception that is handled still holds the tensors of its frames
             torch.cuda.empty_cache()
             at_once //= 2
-            continue
-        if np.isfinite(array).all():
+        elif np.isfinite(array).all():
             return array, covered
-        if precision != torch.float16:
+        elif exact or not may_overflow(device):
             hint = "Check the intensities of the inputs; try the device cpu."
             raise EmimError("The network answered with values that are not finite.", hint=hint)
-        precision = None  # float16 ends at 65504, which sums of normalisation layers can exceed
+        else:
+            exact = True
 
 
-def half_precision(device: torch.device) -> torch.autocast:
-    """Mixed precision on CUDA; full precision elsewhere."""
-    precision = mixed_precision(device)
+def half_precision(device: torch.device, exact: bool = False) -> torch.autocast:
+    """Mixed precision on CUDA; full precision elsewhere, and where ``exact``."""
+    precision = None if exact else mixed_precision(device)
     return torch.autocast(device.type, precision, enabled=precision is not None)
+
+
+def may_overflow(device: torch.device) -> bool:
+    """Whether :func:`half_precision` is float16, which ends at 65504; sums of normalisation can exceed it."""
+    return mixed_precision(device) == torch.float16
 
 
 def count_tiles(foreground: np.ndarray, side: int, overlap: float) -> int:

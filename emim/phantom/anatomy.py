@@ -20,9 +20,17 @@ from emim.phantom.shapes import blend, coverage, ellipsoid, tube
 CENTRE = np.array([0.0, 4.0, 6.0])  # of the rays along which sulci run
 SOLID = ("white matter", "grey matter", "deep grey matter", "pallidum", "gliosis")
 PLANE = -19.0  # the underside of frontal and occipital lobes
-# Of :func:`label_regions`. Caudate, putamen and thalamus are one tissue, ventricles and sulci one fluid:
-# intensities do not tell them apart, their place does.
-REGIONS = {"thalamus": 1, "caudate": 2, "putamen": 3, "ventricles": 4, "cerebellum": 5, "brainstem": 6}
+# Of :func:`label_regions`. Thalamus, caudate and putamen are one tissue, all ventricles and sulci one fluid,
+# and cerebellum and cerebrum the same two tissues: intensities do not tell them apart, their place does.
+# Putamen and pallidum are one region; the third and the fourth ventricle belong to what surrounds them.
+REGIONS = {
+    "thalamus": 1,
+    "caudate nucleus": 2,
+    "lentiform nucleus": 3,
+    "lateral ventricle": 4,
+    "cerebellum": 5,
+    "brainstem": 6,
+}
 
 
 @dataclass(frozen=True)
@@ -162,9 +170,9 @@ def label_regions(anatomy: Anatomy, world: np.ndarray, head: Head) -> np.ndarray
         ("brainstem", _brainstem(before)),
         ("cerebellum", _cerebellum(before)),
         ("thalamus", _thalamus(m)),
-        ("caudate", _caudate(m)),
-        ("putamen", np.minimum(_putamen(m), _pallidum(m))),
-        ("ventricles", _lateral_ventricles(before, anatomy.ventricles)),
+        ("caudate nucleus", _caudate(m)),
+        ("lentiform nucleus", np.minimum(_putamen(m), _pallidum(m))),
+        ("lateral ventricle", _lateral_ventricles(before, anatomy.ventricles)),
     ):
         label[distance < 0] = REGIONS[name]
     label[(head.label == 1) | (head.label == 3) | ~head.brain] = 0

@@ -98,20 +98,21 @@ def make_plan(
 def _check_equal(plan: Plan) -> None:
     """Refuse settings by which arms that are pre-trained would differ from others in more than their weights.
 
-    Fine-tuning takes over what is compared here from the pre-training.
+    Fine-tuning takes over network, preprocessing and crop from the pre-training.
     """
-    if all(arm.pretraining is None for arm in plan.arms):
+    if len({arm.pretraining is None for arm in plan.arms}) < 2:
         return
     before, after = plan.base("pretrain"), plan.base("finetune")
-    for name in ("network", "preprocess", "train.crop"):
-        get = operator.attrgetter(name)
-        if get(before) != get(after):
-            raise EmimError(
-                f"Settings of {name} differ between pre-training and fine-tuning.",
-                "--set",
-                "Arms with and without pre-training would not have the same. Give such settings for both: "
-                "without pretrain. or finetune. before the name.",
-            )
+    for name in plan.settings["pretrain"].keys() - plan.settings["finetune"].keys():
+        if name == "train.crop" or name.startswith(("network.", "preprocess.")):
+            get = operator.attrgetter(name)
+            if get(before) != get(after):
+                raise EmimError(
+                    f"The setting {name} is given for pre-training only.",
+                    "--set",
+                    "Arms with and without pre-training would have different ones. Give it for both: "
+                    f"{name}=…",
+                )
 
 
 def _check_finetuning(plan: Plan) -> None:

@@ -59,7 +59,7 @@ class ContrastWatch:
     @property
     def units(self) -> int:
         """How often :meth:`measure` asks whether to stop."""
-        return len(self.batches) + len(self.gauge_samples)
+        return sum(map(len, self.batches)) + len(self.gauge_samples)
 
     def measure(
         self, model: ContrastModel, device: torch.device, should_stop: Callable[[], bool] | None = None
@@ -80,9 +80,10 @@ class ContrastWatch:
 
         views = []
         for pairs in self.batches:
-            check()
-            # One pair after the other: the batch of a training may be that of many GPUs.
-            each = [model.project({k: v[None].to(device) for k, v in pair.items()}) for pair in pairs]
+            each = []
+            for pair in pairs:  # one after the other: the batch of a training may be that of many GPUs
+                check()
+                each.append(model.project({k: v[None].to(device) for k, v in pair.items()}))
             views.append([torch.cat(view) for view in zip(*each, strict=True)])
         levels: list[list[torch.Tensor]] = []
         for sample in self.gauge_samples:

@@ -60,13 +60,10 @@ class Batches(Dataset):
         return self.train.steps
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return self._batch(step, self._mine)
+        return self.samples(step, self._mine)
 
     def samples(self, step: int, indices: range) -> dict[str, torch.Tensor]:
         """These of the ``train.batch`` samples of a step, whichever rank they are for."""
-        return self._batch(step, indices)
-
-    def _batch(self, step: int, indices: range) -> dict[str, torch.Tensor]:
         return collate([self._augmented(sample_generator(self.train.seed, step, i)) for i in indices])
 
     def _augmented(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -138,7 +135,7 @@ class ContrastBatches(Batches):
             by_subject.setdefault(case.subject, []).append(case)
         self.subjects = list(by_subject.values())
 
-    def _batch(self, step: int, indices: range) -> dict[str, torch.Tensor]:
+    def samples(self, step: int, indices: range) -> dict[str, torch.Tensor]:
         seed = self.train.seed
         drawn = step_generator(seed, step).choice(len(self.subjects), self.train.batch, replace=False)
         pairs = []
