@@ -220,10 +220,12 @@ def test_every_kind_of_header(tmp_path, codes):
     assert b"Jane" not in (tmp_path / "label.nii").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["LABEL.MHA", "Label.NII.GZ", "label.Nrrd"])
+@pytest.mark.parametrize("name", ["Label.NII.GZ", "label.Nrrd", "L.SEG.NRRD"])
 def test_capitals_in_the_ending_do_not_matter(model, scans, tmp_path, name):
     result = segment(model, scans, tmp_path / name, device="cpu", overlay=False)
     assert sitk.ReadImage(result["output"]).GetSize() == sitk.ReadImage(scans["FLAIR"]).GetSize()
+    with pytest.raises(EmimError, match="cannot be written"):  # which ITK itself could not read
+        segment(model, scans, tmp_path / "label.MHA", device="cpu")
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
 
 

@@ -64,7 +64,9 @@ def split_extension(path: Path) -> tuple[str, str]:
         EmimError: for an ending that cannot be written.
     """
     for extension in EXTENSIONS:
-        if path.name.lower().endswith(extension) and len(path.name) > len(extension):
+        # ITK knows MetaImage by small letters only.
+        name = path.name if extension == ".mha" else path.name.lower()
+        if name.endswith(extension) and len(name) > len(extension):
             return path.name[: -len(extension)], extension
     raise EmimError(
         "A segmentation cannot be written in this format.",
@@ -104,8 +106,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path of the same ending, then rename to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short, as a long name may be allowed but not a longer one.
-    # In small letters: ITK takes another name for what ends in .MHA.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes[-2:]).lower()}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes[-2:])}")
     try:
         write(temporary)
         replace_file(temporary, path)
