@@ -103,16 +103,18 @@ def _check_equal(plan: Plan) -> None:
     if len({arm.pretraining is None for arm in plan.arms}) < 2:
         return
     before, after = plan.base("pretrain"), plan.base("finetune")
-    for name in plan.settings["pretrain"].keys() - plan.settings["finetune"].keys():
-        if name == "train.crop" or name.startswith(("network.", "preprocess.")):
-            get = operator.attrgetter(name)
-            if get(before) != get(after):
-                raise EmimError(
-                    f"The setting {name} is given for pre-training only.",
-                    "--set",
-                    "Arms with and without pre-training would have different ones. Give it for both: "
-                    f"{name}=…",
-                )
+    for name in plan.settings["pretrain"]:
+        # Fine-tuning may have another crop and preprocessing where it is told so, but no other network.
+        may_differ = name in plan.settings["finetune"] and not name.startswith("network.")
+        if may_differ or not (name == "train.crop" or name.startswith(("network.", "preprocess."))):
+            continue
+        get = operator.attrgetter(name)
+        if get(before) != get(after):
+            raise EmimError(
+                f"The setting {name} is {get(before)} in pre-training and {get(after)} in fine-tuning.",
+                "--set",
+                f"Arms with and without pre-training would have different ones. Give it for both: {name}=…",
+            )
 
 
 def _check_finetuning(plan: Plan) -> None:
