@@ -56,7 +56,7 @@ _OF_THE_BRAIN = re.compile(
 # Folders that sort people, so that what is in them is people and not examinations of one.
 _GROUP_FOLDER = re.compile(
     r"(?:train|test|val)(?:ing|idation)?|hgg|lgg|controls?|healthy|normals?|patients?|subjects?|cases?"
-    r"|(?:site|cent(?:er|re)|hospital|clinic|group|cohort|fold|batch|part)[-_ ]?\w*",
+    r"|(?:site|cent(?:er|re)|hospital|clinic|group|cohort|fold|batch)[-_ ]?\w*",
     re.I,
 )
 FEW_SESSIONS = 5  # of a subject, where their names do not say what they are
@@ -94,13 +94,11 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     sessions, counted = _session_folders({f.folders for f in files})
     cases, without_case = _group(files, folder.name, sessions)
     found = Found(sorted(cases, key=lambda c: c.id), sorted(ignored + without_case))
-    several = [p for p in counted if sum(s[:-1] == p for s in sessions) > 1]
+    inside = Counter(session[:-1] for session in sessions)
+    several = [parent for parent in counted if inside[parent] > 1]
     if several:
-        found.assumed = (
-            f"The folders in {'/'.join(several[0])}"
-            + (f" and in {len(several) - 1} others" if len(several) > 1 else "")
-            + " are taken for examinations of one person."
-        )
+        found.assumed = f"The folders in {'/'.join(several[0])} are taken for examinations of one person"
+        found.assumed += f", and so in {len(several) - 1} others." if len(several) > 1 else "."
     return found
 
 
