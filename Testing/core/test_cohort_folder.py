@@ -205,6 +205,6 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 def test_what_is_only_assumed_of_people_is_said(tmp_path):
     paths = " ".join(f"p{n}/acc{n}7{k}/t1.nii" for n in range(3) for k in range(2))
-    assert found_in(tmp_path / "a", paths).assumed.endswith("of one person, and so in 2 others.")
+    assert found_in(tmp_path / "a", paths).assumed.endswith("of one person (so in 3 folders).")
     for number, sure in enumerate(("p1/ses-1/t1.nii p1/ses-2/t1.nii p2/ses-1/t1.nii", "p1/t1.nii p2/t1.nii")):
         assert not found_in(tmp_path / str(number), sure).assumed

@@ -98,7 +98,7 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     several = [parent for parent in counted if inside[parent] > 1]
     if several:
         found.assumed = f"The folders in {'/'.join(several[0])} are taken for examinations of one person"
-        found.assumed += f", and so in {len(several) - 1} others." if len(several) > 1 else "."
+        found.assumed += f" (so in {len(several)} folders)." if len(several) > 1 else "."
     return found
 
 

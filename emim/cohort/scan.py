@@ -178,7 +178,8 @@ def survey(
         events.warning(
             found.assumed,
             path,
-            "If they are different people, say so in a datalist: CSV with the columns id and subject.",
+            "If they are different people, put that right in the column subject of a datalist, such as the "
+            "cohort.csv that `emim scan --out` writes.",
         )
     found.modalities, left_out = _choose_modalities(found, modalities, path)
     found.ignored += left_out
