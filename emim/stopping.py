@@ -72,6 +72,11 @@ def deferred() -> Iterator[None]:
         signal.signal(s, ask)
     try:
         yield
+    except BaseException:
+        if launched_size() > 1:  # torchrun, ending the job, must not cut short what is said of the reason
+            for s in before:
+                signal.signal(s, signal.SIG_IGN)
+        raise
     finally:
         for s, handler in before.items():
             if signal.getsignal(s) is not signal.SIG_IGN:

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from emim import stopping
+from emim.errors import EmimError
 from emim.run import load_tensors
 
 SMALL = [
@@ -163,3 +165,22 @@ def test_the_exit_code_is_right_even_if_the_interrupt_came_within_exec(tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 3, done.stderr
     assert "Stopped." in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_end_of_a_job_does_not_cut_its_reason_short(ranks, monkeypatch):
+    """torchrun ends all ranks when one is lost, perhaps while this one still tells of it."""
+    monkeypatch.setattr(stopping, "launched_size", lambda: ranks)
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(EmimError), stopping.deferred():
+            raise EmimError("Another process has ended.")
+        if ranks == 1:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        else:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
