@@ -19,6 +19,7 @@ from emim.cohort.patterns import (
     name_kind,
     strip_extension,
 )
+from emim.cohort.vocabulary import BRAIN_LABEL
 
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
@@ -49,10 +50,6 @@ _BIDS_SESSION = re.compile(r"(?<![^\W_])(ses-[a-z0-9]+)", re.I)
 # BraTS from 2023 on: subject and time point.
 _BRATS = re.compile(r"(BraTS-[A-Z]+-\d+)-(\d{3})", re.I)
 
-_OF_THE_BRAIN = re.compile(
-    r"(?<![^\W_])brain[\W_]*(?:parenchyma|tissue|extraction)?[\W_]*(?:d?seg|segm|segmentation|label|labelmap)$",
-    re.I,
-)
 # Folders that sort people, so that what is in them is people and not examinations of one.
 _GROUP_FOLDER = re.compile(
     r"(?:train|test|val)(?:ing|idation)?|hgg|lgg|controls?|healthy|normals?|patients?|subjects?|cases?"
@@ -208,7 +205,7 @@ def _leave_brain_out(case: FoundCase) -> list[tuple[str, str]]:
 
     "tumor_segmentation" beside "brain_segmentation" needs no question.
     """
-    brain = [p for p in case.labels if _OF_THE_BRAIN.search(strip_extension(Path(p).name))]
+    brain = [p for p in case.labels if BRAIN_LABEL.search(strip_extension(Path(p).name))]
     if not 0 < len(brain) < len(case.labels):
         return []
     case.labels = [p for p in case.labels if p not in brain]

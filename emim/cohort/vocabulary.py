@@ -93,4 +93,9 @@ TARGET = re.compile(
     re.I,
 )
 MASK = re.compile(rf"{BEGIN}(?:[a-z0-9]*masks?|msk){END}", re.I)
+# The brain as a whole, beside which the label of something in it lies: "brain_parenchyma_segmentation".
+BRAIN_LABEL = re.compile(
+    rf"{BEGIN}brain{GAP}(?:parenchyma|tissue|extraction)?{GAP}(?:d?seg|segm|segmentation|label|labelmap)$",
+    re.I,
+)
 BRAIN = re.compile(rf"{BEGIN}(?:brain|brainmask|skull|head|body|foreground|bet){END}", re.I)

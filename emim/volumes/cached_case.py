@@ -178,12 +178,11 @@ def open_case(
     folder: Path | str, summary: dict, id: str, subject: str, modalities: Sequence[str]
 ) -> CachedCase:
     """The case in ``folder`` under the names it has in the cohort at hand."""
-    modalities = tuple(modalities)
     values = summary["label_values"]
     return CachedCase(
         id,
         subject,
-        modalities,
+        tuple(modalities),
         str(folder),
         _shared(*summary["shape"]),
         np.array(summary["present"], bool),
