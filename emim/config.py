@@ -139,7 +139,8 @@ class TrainConfig:
         mirror: mirror left and right at random; not for structures that differ only by their side.
         seed: fixes every random choice.
         device: auto, cpu, cuda, cuda:1, mps …
-        workers: processes that load crops; None: chosen from the machine.
+        workers: processes (with a GPU on Linux) or threads that prepare batches ahead; None: chosen from the
+            machine; 0: each batch is prepared when it is wanted.
         exclude: ids of cases that are never looked at, such as a test set.
         cases: ids of the training cases; None: all that are left.
         validation: ids of validation cases; None: ``validation_share`` of the subjects, at random.

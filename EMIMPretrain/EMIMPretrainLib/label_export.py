@@ -16,6 +16,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from emim.replace import replace_file
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
@@ -242,8 +243,8 @@ def _write(labels: np.ndarray, reference: Any, file: str, target: Path) -> None:
             reader.GetDirection() if reader.GetDimension() == 3 else image.GetDirection(),
         )
         sitk.WriteImage(onFile, str(part), useCompression=True)
-    except RuntimeError as error:
+        replace_file(part, target)
+    except (RuntimeError, OSError) as error:
         raise EmimError(
             _("The label map cannot be written."), target, str(error).strip().splitlines()[-1]
         ) from error
-    os.replace(part, target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from emim.replace import replace_file
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
@@ -114,7 +114,7 @@ def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
+        replace_file(part, file)
     except OSError as error:
         raise EmimError(
             _("The list of cases cannot be written: {reason}.").format(reason=error.strerror or error),

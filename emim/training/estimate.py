@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -334,20 +335,21 @@ def _try_lines(config: PretrainConfig, training: Sequence[CachedCase]) -> float:
 
 def _try_steps(optimisation: Any, data: Any, events: Events) -> float:
     """Seconds per training step."""
-    from emim.training.loop import load
+    from emim.training.loading import load
 
     begun = time.monotonic()
     since, at = begun, 0
-    for step, batch in enumerate(load(data, optimisation.config, optimisation.device)):
-        if step == 0:
-            optimisation.fit(batch, step, events)
-        optimisation.advance(batch, step)
-        optimisation.check()  # waits for a GPU
-        now = time.monotonic()
-        if step < WARM_UP and now - begun < STEPS_BUDGET:
-            since, at = now, step + 1
-        elif now - begun > STEPS_BUDGET:
-            break
+    with closing(load(data, optimisation.config, optimisation.device)) as batches:
+        for step, batch in enumerate(batches):
+            if step == 0:
+                optimisation.fit(batch, step, events)
+            optimisation.advance(batch, step)
+            optimisation.check()  # waits for a GPU
+            now = time.monotonic()
+            if step < WARM_UP and now - begun < STEPS_BUDGET:
+                since, at = now, step + 1
+            elif now - begun > STEPS_BUDGET:
+                break
     done = step + 1 - at
     return (now - since) / done if done else (now - begun) / (step + 1)
 

@@ -11,25 +11,26 @@ writes; all stop at the same step.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from emim import stopping
 from emim.config import TrainConfig
 from emim.errors import Cancelled
-from emim.machine.distributed import launched_local_size, on_any_rank, on_first_rank
+from emim.machine.distributed import on_any_rank, on_first_rank
 from emim.run import RunFolder
+from emim.training.loading import load
 from emim.training.optimisation import Optimisation, out_of_memory
+from emim.training.sampling import Batches
 
 
 def train(
     run: RunFolder,
     optimisation: Optimisation,
-    data: Dataset,
+    data: Batches,
     validate: Callable[[int], float | None],
 ) -> None:
     """Train in place until the last step, from the last checkpoint if there is one.
@@ -85,7 +86,8 @@ def train(
     log_every = max(1, config.steps // 500)
     # Reading a value makes a GPU wait for all that was asked of it, and then idle.
     read_every = log_every if optimisation.device.type == "cuda" else 1
-    with stopping.deferred():
+    batches = load(data, config, optimisation.device, start)
+    with stopping.deferred(), closing(batches):
         if on_any_rank(run.cancel_requested()):
             raise stopped(start)
         model.train()
@@ -93,7 +95,7 @@ def train(
             check(start)
         saved = time.monotonic()
         text = ""
-        for step, batch in enumerate(load(data, config, optimisation.device, start), start):
+        for step, batch in enumerate(batches, start):
             if step == start:
                 optimisation.fit(batch, step, run.events)
             values = optimisation.advance(batch, step)
@@ -121,33 +123,3 @@ def train(
 def validation_interval(config: TrainConfig) -> int:
     """Steps between validations."""
     return config.validate_every or max(1, math.ceil(config.steps / 20))
-
-
-def load(data: Dataset, config: TrainConfig, device: torch.device, start: int = 0) -> DataLoader:
-    """The batches of ``data`` from step ``start`` on, loaded by as many processes as pay."""
-    return DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start, config.steps),
-        num_workers=_workers(config, device),
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_signals,
-    )
-
-
-def _ignore_signals(worker: int) -> None:
-    """A signal to the whole process group must not end the loaders before the checkpoint is written."""
-    for s in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(s, signal.SIG_IGN)
-
-
-def _workers(config: TrainConfig, device: torch.device) -> int:
-    if config.workers is not None:
-        return config.workers
-    import os
-    import sys
-
-    # A crop is read in milliseconds: processes pay only where a GPU waits, and fork is cheap.
-    if device.type != "cuda" or sys.platform != "linux":
-        return 0
-    return min(8, max(1, (os.cpu_count() or 2) // 2 // launched_local_size()))

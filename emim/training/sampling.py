@@ -5,6 +5,7 @@ Each sample is a function of (seed, step, its index in the batch), so a rank pre
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,6 +66,12 @@ class Batches(Dataset):
     def samples(self, step: int, indices: range) -> dict[str, torch.Tensor]:
         """These of the ``train.batch`` samples of a step, whichever rank they are for."""
         return collate([self._augmented(sample_generator(self.train.seed, step, i)) for i in indices])
+
+    def for_another_thread(self) -> Batches:
+        """The same batches for another thread: transforms keep a random state, which no two may share."""
+        batches = copy.copy(self)
+        batches.augmentation = copy.deepcopy(self.augmentation)
+        return batches
 
     def _augmented(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = self._sample(self.cases[rng.integers(len(self.cases))], rng)

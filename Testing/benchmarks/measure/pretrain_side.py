@@ -78,7 +78,7 @@ def main(side: str, settings: dict) -> None:
 
 def emim(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
     from emim.machine.heap import keep_large_blocks
-    from emim.training.loop import load
+    from emim.training.loading import load
     from emim.training.tasks import Pretraining
 
     keep_large_blocks()
@@ -91,7 +91,7 @@ def emim(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
         task.model.to(memory_format=torch.channels_last_3d)
     optimisation = task.optimisation()
     steps = iter(range(config.train.steps))
-    batches = iter(load(task.data, config.train, device))
+    batches = load(task.data, config.train, device)
     return lambda batch: optimisation.advance(batch, next(steps))["loss"], batches
 
 
@@ -118,7 +118,7 @@ def monai(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
 
 
 def nnssl(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
-    from emim.training.loop import load
+    from emim.training.loading import load
     from emim.training.sampling import PretrainBatches
 
     config = override(config, {"decoder": "deep", "mask.pattern": "random"})
@@ -133,7 +133,7 @@ def nnssl(side, config, cohort, settings, device) -> tuple[Step, Iterator]:
             prediction = network(torch.where(hidden, 0, batch["input"]))
         return descend(optimiser, network, masked_mean(voxel_error(prediction, batch["target"]), hidden))
 
-    return step, iter(load(data, config.train, device))
+    return step, load(data, config.train, device)
 
 
 def half_precision(device: torch.device) -> torch.autocast:
