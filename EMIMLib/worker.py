@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emim.errors import Cancelled, EmimError
+from emim.events import ARGUMENTS
 from EMIMLib.interpreter import pythonExecutable, workerEnvironment
 from EMIMLib.job_folder import newJobFolder
 from EMIMLib.output_tail import OutputTail
@@ -83,14 +84,18 @@ class Worker:
         options = ["--json"]
         if not self.survivesSlicer:  # PythonSlicer, a launcher, may not pass standard input on
             options += ["--stop-with-stdin", "--stop-with-process", str(os.getpid())]
-        command = [pythonExecutable(), "-m", "emim", *self.arguments, *options]
+        command, inEnvironment = [pythonExecutable(), "-m", "emim"], {}
+        if all(argument.isascii() for argument in self.arguments):
+            command += [*self.arguments, *options]
+        else:  # Slicer's launcher garbled them on Windows until 5.12
+            inEnvironment[ARGUMENTS] = json.dumps([*self.arguments, *options])
         self._folder = newJobFolder(self.arguments[0])
         output, errors = self._folder / "output.txt", self._folder / "errors.txt"
         try:
             with open(output, "wb") as out, open(errors, "wb") as err:
                 self._process = subprocess.Popen(
                     command,
-                    env={**workerEnvironment(), **self._environment},
+                    env={**workerEnvironment(), **self._environment, **inEnvironment},
                     stdin=subprocess.DEVNULL if self.survivesSlicer else subprocess.PIPE,
                     stdout=out,
                     stderr=err,

@@ -87,7 +87,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.state = PanelState(self.update)
         self._makeSections()
         self._sceneTimer = qt.QTimer()  # many nodes come at once: look at them once, when all are there
-        self._sceneTimer.singleShot = True
+        self._sceneTimer.setSingleShot(True)
         self._sceneTimer.setInterval(0)
         self._sceneTimer.connect("timeout()", self._onSceneContentChanged)
         self._observeScene()

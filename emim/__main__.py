@@ -1,8 +1,12 @@
 """``python -m emim`` is the command line."""
 
+import json
+import os
 import sys
 
 from emim.cli import main
+from emim.events import ARGUMENTS
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = os.environ.pop(ARGUMENTS, None)  # not for processes that this one starts
+    sys.exit(main(None if given is None else json.loads(given)))

@@ -61,6 +61,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SCHEMA_VERSION = 1
+# Environment variable: arguments of ``python -m emim`` as JSON, for names that a launcher would garble.
+ARGUMENTS = "EMIM_ARGUMENTS"
 
 
 def to_json(value: Any) -> Any:

@@ -23,7 +23,8 @@ class CohortSection:
     def __init__(self, ui, logic, state: PanelState) -> None:
         self.ui, self.logic, self.state = ui, logic, state
         self._cases = CaseTable(ui.cohortTable)
-        self._folder = ""  # of the parameter node, as last shown
+        # Of the parameter node, as last shown; None at first, when the widget may show what it remembers.
+        self._folder: str | None = None
         self._shown = None  # the table and its choice of cases, as last drawn
         progress = TaskProgress(ui.cohortProgressBar, ui.cohortStatusLabel)
         self.scan = ShortTask(

@@ -11,7 +11,7 @@ from .estimate_view import EstimateView
 from .labels_section import LabelsSection
 from .panel_state import PanelState
 from .rich_text import AMBER, GREEN, colored, plain
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 from .start_points import SCRATCH
 from .structures_section import StructuresSection
 from .task_section import TaskSection
@@ -188,6 +188,7 @@ class FinetuneSection:
         if self.state.parameterNode:
             self.state.parameterNode.init = self.ui.initComboBox.itemData(index)
 
+    @onceAtATime
     def _onStart(self, checked: bool = False) -> None:
         node = self.state.parameterNode
         with shownErrors():
@@ -204,6 +205,7 @@ class FinetuneSection:
                 )
                 self.state.select(run)
 
+    @onceAtATime
     def _onInstall(self, checked: bool = False) -> None:
         monitor = self.state.monitor
         with shownErrors():

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 from .case_loader import caseOf
 from .panel_state import PanelState
 from .shown_case import showCase
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 from .table_setup import fitHeight, setUpTable
 
 
@@ -120,6 +120,7 @@ class LabelsSection:
         showCase(self._row(), self.logic, self.state)
         self.state.changed()
 
+    @onceAtATime
     def _onExport(self, checked: bool = False) -> None:
         node = self.state.parameterNode
         with shownErrors(wait=True):

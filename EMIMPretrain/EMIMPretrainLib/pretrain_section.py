@@ -9,7 +9,7 @@ from EMIMLib import dependencies, settings
 
 from .estimate_view import EstimateView
 from .panel_state import PanelState
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 
 DEVICE_NAMES = {
     "auto": _("Automatic"),
@@ -98,6 +98,7 @@ class PretrainSection:
         settings.setDevice(self.ui.deviceComboBox.itemData(index))
         self.state.changed()
 
+    @onceAtATime
     def _onStart(self, checked: bool = False) -> None:
         node = self.state.parameterNode
         with shownErrors():

@@ -13,7 +13,7 @@ from EMIMLib import dependencies
 
 from .panel_state import PanelState
 from .rich_text import LIGHTS, colored
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 from .table_setup import fitHeight, setUpTable
 from .verdict_words import COLOURS
 
@@ -206,6 +206,7 @@ class RunsSection:
             self.logic.pause(self.state.monitor)
         self.state.changed()
 
+    @onceAtATime
     def _onResume(self, checked: bool = False) -> None:
         with shownErrors():
             if not dependencies.ensure(self.ui.resumeButton):

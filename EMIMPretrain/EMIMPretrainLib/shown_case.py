@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .panel_state import PanelState
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 
 
+@onceAtATime
 def showCase(row, logic, state: PanelState) -> None:
     """Load the images and the labels of a ``CaseRow``; a problem is shown."""
     with shownErrors(wait=True):

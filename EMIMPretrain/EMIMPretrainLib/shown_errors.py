@@ -1,9 +1,11 @@
-"""Errors of what a user asked for, shown instead of printed to a console that nobody reads."""
+"""What a user asked for: a click counts once, and errors are shown instead of printed to the console."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import slicer
 
@@ -18,3 +20,21 @@ def shownErrors(wait: bool = False) -> Iterator[None]:
             yield
     except Exception as error:
         showError(error)
+
+
+def onceAtATime(slot: Callable[..., Any]) -> Callable[..., Any]:
+    """For a slot with a wait cursor, which lets clicks through: those that come while it runs are ignored."""
+    running = False
+
+    @functools.wraps(slot)
+    def guarded(*arguments: Any) -> Any:
+        nonlocal running
+        if running:
+            return None
+        running = True
+        try:
+            return slot(*arguments)
+        finally:
+            running = False
+
+    return guarded

@@ -22,7 +22,8 @@ class TaskSection:
     def __init__(self, ui, logic, state: PanelState) -> None:
         self.ui, self.logic, self.state = ui, logic, state
         self._stepsToolTip = ui.finetuneStepsSpinBox.toolTip
-        self._file = ""  # of the parameter node, as last shown
+        # Of the parameter node, as last shown; None at first, when the widget may show what it remembers.
+        self._file: str | None = None
         self._readFor = None  # what the latest reading was of
         self._classes: dict[str, str] = {}
         self._problem: EmimError | None = None

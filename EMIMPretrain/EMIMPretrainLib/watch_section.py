@@ -11,7 +11,7 @@ from EMIMLib.log_pane import LogPane
 
 from .panel_state import PanelState
 from .rich_text import LIGHTS, bold, colored, lines, plain
-from .shown_errors import shownErrors
+from .shown_errors import onceAtATime, shownErrors
 
 KINDS = {"pretrain": _("pre-training"), "finetune": _("fine-tuning")}
 LIGHT_SIZE = 34  # px
@@ -176,6 +176,7 @@ class WatchSection:
             self.logic.showChartInLayout(charts["loss"] if role == "loss" else other)
             self._chart = role
 
+    @onceAtATime
     def _showPreview(self) -> None:
         node = self.state.parameterNode
         with shownErrors(wait=True):

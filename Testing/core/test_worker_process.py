@@ -5,6 +5,7 @@ The fakes are small scripts that take the place of ``python -m emim`` through EM
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -457,3 +458,18 @@ def test_importing_is_cheap():
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == []
+
+
+def test_names_beyond_ascii_survive_a_launcher_that_garbles_its_command_line(
+    fake, phantoms, tmp_path, monkeypatch
+):
+    fake("""
+        given = [a.encode().decode("latin-1") for a in sys.argv[1:]]
+        os.execv(sys.executable, [sys.executable, *given])
+    """)
+    folder = tmp_path / "Köln 東京"
+    shutil.copytree(phantoms / "sub-001", folder / "sub-001")
+    worker = Worker(["scan", str(folder)])
+    worker.start()
+    follow(worker, lambda events: False, seconds=60)
+    assert worker.error is None and worker.result["cases"] == 1

@@ -175,6 +175,21 @@ def test_no_second_run_while_one_is_training(panel, table, tmp_path, monkeypatch
     assert panel.ui.startPretrainButton.enabled
 
 
+def test_a_second_click_while_a_run_is_being_started_is_ignored(panel, table, tmp_path, monkeypatch):
+    run, started = written_run(tmp_path / "essais" / "neu", done=0), []
+
+    def start(*arguments, **settings):
+        started.append(settings)
+        return panel.logic.attach(run)
+
+    monkeypatch.setattr(panel.logic, "startPretraining", start)
+    show_table(panel, table)
+    panel.ui.startPretrainButton.enabled = True
+    qt.QTimer.singleShot(0, panel.ui.startPretrainButton.click)  # delivered by the wait cursor of the first
+    panel.ui.startPretrainButton.click()
+    assert len(started) == 1
+
+
 def test_only_the_selected_run_is_watched(panel, tmp_path):
     folders = [written_run(tmp_path / "essais" / name, done=10) for name in ("eins", "zwei")]
     panel.runs.attach(folders[0])

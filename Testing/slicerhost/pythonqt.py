@@ -49,11 +49,14 @@ def _attribute(name, make=property):
     return make(get, set_)
 
 
-class _SingleShot(property):
-    """``timer.singleShot`` is a property, ``QTimer.singleShot(milliseconds, function)`` a static method."""
+class _SingleShot:
+    """``QTimer.singleShot(milliseconds, function)``, a static method; the property is hidden."""
 
     def __get__(self, timer, owner=None):
-        return _call_later if timer is None else super().__get__(timer, owner)
+        return _call_later
+
+    def __set__(self, timer, value):
+        raise AttributeError("Slot 'singleShot' can not be overwritten on QTimer object")
 
 
 def _call_later(milliseconds, function):
@@ -192,6 +195,6 @@ def patch():
             cls.__setattr__ = _set_attribute
     QObject.connect, QObject.disconnect = _connect, _disconnect
     QObject.name = _attribute("objectName")
-    QtCore.QTimer.singleShot = _attribute("singleShot", _SingleShot)
+    QtCore.QTimer.singleShot = _SingleShot()
     QObject.delete = lambda self: shiboken6.delete(self)
     QObject.className = lambda self: getattr(type(self), "slicerClassName", self.metaObject().className())
