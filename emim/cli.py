@@ -196,7 +196,7 @@ def _add_segment(commands: Any) -> None:
     p.add_argument("--quality", choices=tuple(QUALITIES), default="balanced", help="default: balanced")
     p.add_argument("--overlap", type=float, metavar="R", help="overlap of tiles, 0 is fastest")
     p.add_argument(
-        "--mirror", action="store_true", default=None, help="average over mirrored inputs; 8 times slower"
+        "--mirror", action="store_true", default=None, help="average with mirrored inputs; twice the time"
     )
     p.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--overwrite", action="store_true", help="replace earlier results")
@@ -212,6 +212,8 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         raise EmimError("What is to be segmented?", hint="Give --input MODALITY=FILE …, or --cohort.")
     if options.input and size() > 1:
         raise EmimError("One case is segmented by one process.", hint="Start it without torchrun.")
+    inputs = parse_inputs(options.input)
+    _warn_of_lost_overlap(options, events)
     shared = {
         "device": options.device,
         "quality": options.quality,
@@ -236,7 +238,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         if failed:
             say(events, f"Failed: {', '.join(failed)}; summary.json says why.")
         return EXIT_FAILURE if failed else 0
-    result = segment(options.model, parse_inputs(options.input), options.output, **shared)
+    result = segment(options.model, inputs, options.output, **shared)
     events.result(**result)
     for row in result["measurements"]:
         diameter = row["largest_diameter_mm"]
@@ -244,6 +246,18 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         say(events, f"{row['structure']:20s} {row['volume_ml']:10.2f} mL{across}")
     say(events, f"Segmentation: {result['output']}\nOverlay:      {result['overlay']}")
     return 0
+
+
+def _warn_of_lost_overlap(options: argparse.Namespace, events: Events) -> None:
+    """Tell of structures that can no longer be told apart once they are painted over each other."""
+    from emim.evaluation.masks import holds_layers, partly_overlapping
+    from emim.package.bundle import read_card
+
+    pair = partly_overlapping(read_card(options.model).structures)
+    if pair and not holds_layers(options.extension if options.cohort else options.output):
+        names = " and ".join(repr(s.name) for s in pair)
+        what = f"A label map cannot hold both {names} whole, because they overlap partly."
+        events.warning(what, hint="Segment to .seg.nrrd, which can; with --cohort by --extension .seg.nrrd.")
 
 
 def _add_report(commands: Any) -> None:

@@ -136,14 +136,15 @@ class TrainConfig:
             steps) and cosine decay; the gradient's norm is clipped.
         validate_every: steps between validations; None: twenty times a run.
         checkpoint_every: seconds between checkpoints.
-        mirror: mirror left and right at random; not for structures that differ only by their side.
+        mirror: mirror left and right at random; None: unless a structure or class is named by its side.
         seed: fixes every random choice.
         device: auto, cpu, cuda, cuda:1, mps …
         workers: processes (with a GPU on Linux) or threads that prepare batches ahead; None: chosen from the
             machine; 0: each batch is prepared when it is wanted.
         exclude: ids of cases that are never looked at, such as a test set.
         cases: ids of the training cases; None: all that are left.
-        validation: ids of validation cases; None: ``validation_share`` of the subjects, at random.
+        validation: ids of validation cases; None: ``validation_share`` of the subjects not in ``cases``, at
+            random.
     """
 
     steps: int = 20_000
@@ -156,7 +157,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     validate_every: int | None = None
     checkpoint_every: float = 120.0
-    mirror: bool = True
+    mirror: bool | None = None
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
@@ -274,7 +275,8 @@ class FinetuneConfig:
         structures: what to segment, larger ones first where they overlap; empty: each label value.
         overlapping: structures are regions that may overlap (sigmoid); else exclusive (softmax).
         foreground_share: share of crops centred on a labelled voxel.
-        modality_dropout: chance that a training sample loses one or more of its modalities.
+        modality_dropout: chance that a training sample keeps a random choice of its modalities only, from one
+            of them to all.
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
             at which what is new learns.
         keep: the weights that become the model: those of the best validation, or the last; with two or three

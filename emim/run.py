@@ -4,7 +4,7 @@
 ``config.json``         every setting (:mod:`emim.config`), ``version`` and ``command``
 ``environment.json``    versions, machine, and the process that trained last
 ``cohort.json``         the cohort and what was found wrong with it
-``split.json``          ids for ``training`` and ``validation``, and those ``excluded``
+``split.json``          ids for ``training`` and ``validation``, those ``excluded``, and ``unlabelled`` ones
 ``classes.json``        names of the classes and the class of each case (classification)
 ``collapse_lines.json`` of the training cohort (pre-training)
 ``transfer.json``       what became of the initial weights (fine-tuning)

@@ -189,7 +189,9 @@ def test_one_sample_on_each_of_several_ranks_can_be_tried_out(small_pretrain, mo
     assert float(loss.detach()) == 0 and all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("settings", [{"train.batch": 1}, {"train.micro_batch": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"train.batch": 1}, {"train.micro_batch": 1}, {"train.micro_batch": 2, "train.batch": 5}]
+)
 def test_a_batch_with_nothing_to_compare_is_refused(settings, tmp_path):
     config = override(PretrainConfig(objective="contrastive"), settings)
     with pytest.raises(EmimError, match=next(iter(settings))):

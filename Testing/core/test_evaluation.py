@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from recorder import Recorder
 
+from emim.cli import main
 from emim.cohort.case import Case, Cohort
 from emim.config import Structure
 from emim.errors import EmimError
@@ -26,6 +27,7 @@ REGIONS = (
     Structure("ET", (3,), 3, (0, 0, 255)),
 )
 LESION = (Structure("lesion", (1,), 7, (255, 0, 0)),)
+PARTLY = (Structure("A", (1, 2), 1, (0, 0, 0)), Structure("B", (2, 3), 2, (0, 0, 0)))
 
 
 def cube(z, y, x, value=1, size=4) -> np.ndarray:
@@ -99,9 +101,8 @@ def test_values_of_painted_regions():
     renumbered = [Structure(s.name, s.values, i + 4, s.color) for i, s in enumerate(REGIONS)]
     assert prediction_values(renumbered) == {"WT": (4, 5, 6), "TC": (5, 6), "ET": (6,)}
     assert prediction_values(LESION) == {"lesion": (7,)}
-    partly = (Structure("A", (1, 2), 1, (0, 0, 0)), Structure("B", (2, 3), 2, (0, 0, 0)))
     with pytest.raises(EmimError, match="overlap partly"):
-        prediction_values(partly)
+        prediction_values(PARTLY)
 
 
 @pytest.fixture
@@ -178,6 +179,68 @@ def test_regions_from_a_painted_map_and_from_layers(tmp_path):
     layered = evaluate(reference, tmp_path / "b", REGIONS).cases[0].scores
     assert layered[0].dice == pytest.approx(2 * 448 / (448 + 512))
     assert (layered[1].dice, layered[2].dice) == (1, 1)
+
+
+def test_structures_that_overlap_partly_are_scored_from_layers_only(tmp_path):
+    label = cube(1, 2, 2, 1) + cube(5, 2, 2, 2) + cube(5, 8, 8, 3)
+    reference = {i: save(tmp_path / f"{i}.nii.gz", label) for i in "pq"}
+    layers = np.stack([np.isin(label, s.values) * np.uint8(s.output) for s in PARTLY])
+    (tmp_path / "out").mkdir()
+    write_seg_nrrd(tmp_path / "out/p.seg.nrrd", layers, Grid.of(sitk.ReadImage(reference["p"])), PARTLY)
+    result = evaluate(reference, tmp_path / "out", PARTLY)
+    assert [[s.dice for s in c.scores] for c in result.cases] == [[1, 1], [0, 0]]
+    save(tmp_path / "out/q.nii.gz", layers.max(0))
+    with pytest.raises(EmimError, match="overlap partly"):
+        evaluate(reference, tmp_path / "out", PARTLY, tmp_path / "scores.json")
+    # Another tool's map with the values of the reference says of each voxel what it is.
+    save(tmp_path / "out/q.nii.gz", label)
+    result = evaluate(reference, tmp_path / "out", PARTLY, same_values=True)
+    assert [[s.dice for s in c.scores] for c in result.cases] == [[1, 1], [1, 1]]
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """A datalist: good, with damaged images (segmented by another tool, or not), damaged label, no label."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "out").mkdir()
+    label = cube(2, 3, 4) + cube(6, 8, 8, 2)
+    rows = ["id,T1,T2,label"]
+    for name in ("good", "done", "lost", "torn", "bare"):
+        t1, t2 = (save(tmp_path / f"{name}_{m}.nii", rng.normal(size=SHAPE)) for m in ("T1", "T2"))
+        reference = save(tmp_path / f"{name}.nii", label) if name != "bare" else ""
+        rows.append(f"{name},{t1},{t2},{reference}")
+        if name != "lost":
+            save(tmp_path / "out" / f"{name}.nii", label)
+    for name in ("done_T2", "lost_T2", "torn"):
+        (tmp_path / f"{name}.nii").write_bytes(b"no image")
+    (tmp_path / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("chosen", [[], ["--cases", "good,done,lost,torn,bare"]])
+def test_cases_that_cannot_be_used_are_not_silently_left_out(cases, chosen, capsys):
+    command = ["evaluate", str(cases / "list.csv"), "--predictions", str(cases / "out"), *chosen]
+    assert main([*command, "--structure", "lesion=1,2", "--output", str(cases / "scores.json")]) == 1
+    data = json.loads((cases / "scores.json").read_text(encoding="utf-8"))
+    assert {c["id"]: c["scores"][0]["dice"] for c in data["cases"]} == {"good": 1, "done": 1, "lost": 0}
+    told = capsys.readouterr().err
+    assert "Case lost failed" in told and "no label that can be used: torn, bare." in told
+    # The other tool's label maps use the values of the references: 2 is no unknown value.
+    assert "no structure's" not in told
+
+
+def test_cases_that_cannot_be_used_are_not_silently_left_out_of_classes(cases, capsys):
+    (cases / "classes.csv").write_text("case,class\ngood,a\nlost,b\ndone,b\n", encoding="utf-8")
+    table = cases / "p.csv"
+    table.write_text(
+        "case,probability_a,probability_b\ngood,0.9,0.1\ndone,0.2,0.8\nlost,,\n", encoding="utf-8"
+    )
+    chosen = ["--predictions", str(table), "--cases", "good,done,lost,bare"]
+    result = ["--classes", str(cases / "classes.csv"), "--output", str(cases / "scores.json")]
+    assert main(["evaluate", str(cases / "list.csv"), *chosen, *result]) == 1
+    data = json.loads((cases / "scores.json").read_text(encoding="utf-8"))
+    assert data["failed"] == ["lost"] and data["accuracy"] == pytest.approx(2 / 3)
+    assert "no class: bare." in capsys.readouterr().err
 
 
 def test_a_segmentation_of_an_old_slicer(tmp_path):

@@ -47,6 +47,7 @@ CARD = ModelCard(
     preprocess=PreprocessConfig(spacing=(2.0, 2.0, 2.0)),
     network=NetworkConfig(filters=2, blocks=(1, 1)),
     crop=24,
+    mirrored=True,
 )
 
 
@@ -302,15 +303,15 @@ def test_a_missing_modality_is_the_token_not_zero(tmp_path, scans):
     assert result["volumes_ml"]["Core/é"] > 4 / 3 * np.pi * HEAD**3 / 1000
 
 
-def test_mirroring_averages_all_mirrored_answers(scans):
-    """A network that answers by position along z: its mirrored mean is the same everywhere."""
+def test_mirroring_averages_left_and_right_of_models_trained_on_both(scans):
+    """A network that answers by position along x: its mean with the mirror image is the same everywhere."""
     from emim.inference.predict import predict_case
     from emim.inference.quality import Effort
     from emim.volumes.preprocess import PreparedCase
 
     class Ramp(torch.nn.Module):
         def forward(self, x, present):
-            ramp = torch.linspace(-4, 4, x.shape[2])[None, None, :, None, None]
+            ramp = torch.linspace(-4, 4, x.shape[4])
             return ramp.expand(len(x), 2, *x.shape[2:])
 
     image = np.zeros((2, 24, 24, 24), np.float32)
@@ -321,6 +322,10 @@ def test_mirroring_averages_all_mirrored_answers(scans):
     mirrored = predict_case(Ramp(), prepared, CARD, torch.device("cpu"), Effort(mirror=True))
     assert plain.std() > 0.3
     assert mirrored == pytest.approx(0.5, abs=1e-6)
+    sided = dataclasses.replace(CARD, mirrored=False)
+    assert np.array_equal(
+        predict_case(Ramp(), prepared, sided, torch.device("cpu"), Effort(mirror=True)), plain
+    )
 
 
 def test_tiles_are_counted_and_cancelled(model, scans, tmp_path):
@@ -378,6 +383,13 @@ def test_quality_says_how_much_work_and_explicit_options_win(model, scans, tmp_p
     mirrored.clear()
     tiles(quality="best")
     assert set(mirrored) == {True}
+    sided = write_package(
+        tmp_path / "sided", dataclasses.replace(CARD, mirrored=False), threshold_state(CARD, (0, 1))
+    )
+    events = Listener()
+    segment(sided, scans, tmp_path / "a.nii.gz", device="cpu", overlay=False, overwrite=True, quality="best",
+            events=events)  # fmt: skip
+    assert any("No mirror images" in what for what, *_ in events.warnings) and False in mirrored
     with pytest.raises(EmimError, match="no quality 'good'"):
         tiles(quality="good")
 

@@ -136,7 +136,7 @@ def pretrain_run(run: Path, state="healthy", modalities=("T1", "FLAIR"), names=(
 def finetune_run(run: Path) -> Path:
     core = {"name": "Core & rim", "values": [1, 3], "output": 1, "color": [216, 101, 79], "terminology": None}
     config = {"command": "finetune", "train": {"steps": 10}, "structures": [core], "overlapping": False}
-    write_json(run / "config.json", {"version": 1, **config})
+    write_json(run / "config.json", {"version": 1, "init": "/runs/pre", **config})
     write_cohort(run, ("a", "b"), ("T1", "FLAIR"))
     transfer = {"source": "/runs/pre", "loaded": ["enc.0"], "adapted": [["enc.in", "channels reordered"]]}
     write_json(run / "transfer.json", {**transfer, "new": ["head"], "left_out": [["dec", "not needed"]]})
@@ -335,9 +335,8 @@ def test_finetuning_page(tmp_path):
 
 def test_finetuning_from_scratch_without_anything_else(tmp_path):
     write_json(tmp_path / "config.json", {"version": 1, "command": "finetune"})
-    write_json(tmp_path / "transfer.json", {"source": None, "loaded": []})
     page = Page(write_report(tmp_path))
-    assert "random weights" in page.text and "No validation yet" in page.text
+    assert "random weights" in page.text and "from scratch" in page.text and "No validation yet" in page.text
     assert "../model/" not in page.links
 
 

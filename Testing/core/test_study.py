@@ -155,6 +155,13 @@ def test_all_modalities_are_tested_as_their_subsets_are(plan):
         assert option(segment, name) == option(subsets, name)
 
 
+@pytest.mark.parametrize("second, kind", [("B=2,3", ".seg.nrrd"), ("B=2", None), ("B=3", None)])
+def test_structures_that_overlap_partly_are_tested_in_layers(plan, second, kind):
+    made = plan("labels", seeds=(0,), labelled=(2,), structures=("A=1,2", second))
+    tests = [j.commands[0] for j in make_jobs(made) if j.name.endswith("-test")]
+    assert tests and {option(segment, "extension") for segment in tests} == {kind}
+
+
 # ---- how it is run -------------------------------------------------------------------------------
 
 

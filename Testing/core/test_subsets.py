@@ -13,6 +13,7 @@ from recorder import Recorder
 
 from emim.cli import main
 from emim.cohort.case import Case, Cohort
+from emim.cohort.scan import scan
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
 from emim.evaluation.by_subset import evaluate_subsets
@@ -22,7 +23,7 @@ from emim.inference.predict import predict_case
 from emim.inference.segment import segment
 from emim.networks.build import build_segmenter
 from emim.networks.segmenter import Segmenter
-from emim.package.bundle import write_package
+from emim.package.bundle import read_package, write_package
 from emim.package.model import ModelCard
 from emim.volumes.grid import Grid
 from emim.volumes.preprocess import PreparedCase
@@ -169,6 +170,54 @@ def test_a_case_that_cannot_be_read_is_a_failure_of_every_subset(model, cohort, 
         assert [s.dice for s in scored.cases[1].scores] == [0, 0] and scored.cases[1].error
 
 
+def test_a_case_that_the_scan_finds_unusable_is_a_failure_too(model, cohort, tmp_path):
+    (tmp_path / "c1_T1ce.nii.gz").write_bytes(b"no image")
+    cohort.without(["none"]).save(tmp_path / "list.json")  # a copy of c0
+    found = scan(tmp_path / "list.json")
+    assert "c1" not in {c.id for c in found.cohort.cases}
+    result = evaluate_subsets(model, found, [("FLAIR",)], device="cpu", events=Recorder())
+    scored = result.results["FLAIR",]
+    assert result.failed == ("c1",) and {c.id for c in scored.cases} == {"c0", "c1", "c2"}
+    assert "Left out by the scan: T1ce" in scored.failed[0].error
+
+
+def test_any_failure_of_a_case_leaves_the_others(model, cohort, tmp_path, monkeypatch):
+    def predict(network, case, *rest):
+        if "c0" in rest[-1]:
+            raise RuntimeError("out of memory")
+        return predict_case(network, case, *rest)
+
+    monkeypatch.setattr("emim.inference.predict.predict_case", predict)
+    events = Recorder()
+    result = evaluate_subsets(model, cohort, device="cpu", events=events)
+    assert result.failed == ("c0",) and result.results["FLAIR",].cases[1].scores[0].dice == 1
+    assert any("out of memory" in w for w in events.warnings)
+
+
+def test_what_is_done_outlives_a_stop(model, cohort, tmp_path):
+    output, unfinished = tmp_path / "scores.json", tmp_path / "scores.unfinished.json"
+    with pytest.raises(Cancelled):
+        evaluate_subsets(model, cohort, output=output, device="cpu", should_stop=unfinished.exists)
+    data = json.loads(unfinished.read_text(encoding="utf-8"))
+    assert [[c["id"] for c in s["cases"]] for s in data["subsets"]] == [["c0"]] * 3
+    assert not output.exists(), "a study would take it for done"
+    evaluate_subsets(model, cohort, output=output, device="cpu")
+    assert output.exists() and not unfinished.exists()
+
+
+def test_a_label_map_of_structures_that_overlap_partly_is_warned_of(model, cohort, tmp_path, capsys):
+    partly = (Structure("A", (1, 2), 1, (0, 0, 0)), Structure("B", (2, 3), 2, (0, 0, 0)))
+    card = dataclasses.replace(CARD, structures=partly)
+    other = write_package(tmp_path / "partly", card, read_package(model).load_state())
+    inputs = [f"--input={m}={file}" for m, file in cohort.cases[0].images.items()]
+    for number, (network, name, warned) in enumerate(
+        [(other, "seg.nii.gz", True), (other, "seg.seg.nrrd", False), (model, "seg.nii.gz", False)]
+    ):
+        output = str(tmp_path / f"{number}" / name)
+        assert main(["segment", f"--model={network}", *inputs, f"--output={output}", "--device=cpu"]) == 0
+        assert ("cannot hold both 'A' and 'B'" in capsys.readouterr().err) == warned
+
+
 def test_bad_input(model, cohort, tmp_path):
     with pytest.raises(EmimError, match="no modality 'T2'"):
         evaluate_subsets(model, cohort, "T2", device="cpu")
@@ -188,8 +237,6 @@ def test_bad_input(model, cohort, tmp_path):
 
 
 def test_a_model_that_needs_all_is_scored_only_when_asked(cohort, model, tmp_path):
-    from emim.package.bundle import read_package
-
     package = read_package(model)
     strict = dataclasses.replace(package, card=dataclasses.replace(package.card, optional=()))
     with pytest.raises(EmimError, match="without FLAIR, T1ce"):

@@ -32,7 +32,8 @@ from emim.networks.segmenter import Segmenter
 from emim.networks.transfer import transfer
 from emim.package.bundle import read_package
 from emim.training.augmentation import for_finetuning, for_pretraining
-from emim.training.finetune import finetune
+from emim.training.card import make_card
+from emim.training.finetune import _with_content, finetune, plan_finetuning
 from emim.training.finetune_watch import FinetuneWatch
 from emim.training.optimisation import learning_rate_at
 from emim.training.pretrain import pretrain
@@ -40,7 +41,12 @@ from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
 from emim.training.segmentation_loss import SegmentationLoss
 from emim.training.split import read_split, split_by_subject
-from emim.training.structures import parse_structures, read_structures, structures_of_values
+from emim.training.structures import (
+    named_by_side,
+    parse_structures,
+    read_structures,
+    structures_of_values,
+)
 from emim.volumes.cache import build_cache
 
 
@@ -159,6 +165,19 @@ def test_nested_regions_are_painted_in_the_coding_of_the_labels():
 def test_exclusive_structures_keep_their_values():
     structures, overlapping = structures_of_values([0, 4, 2])
     assert not overlapping and [(s.values, s.output) for s in structures] == [((2,), 2), ((4,), 4)]
+
+
+@pytest.mark.parametrize(
+    ("names", "sided"),
+    [
+        (["left hippocampus", "Right Hippocampus"], 2),
+        (["Thalamus_L", "Thalamus-R", "lh.cortex"], 3),
+        (["linke Niere", "rechter Lappen", "rein droit"], 3),
+        (["lesion", "ventricles", "WT", "Leftover", "cleft", "ring"], 0),
+    ],
+)
+def test_names_that_tell_a_side(names, sided):
+    assert len(named_by_side(names)) == sided
 
 
 @pytest.mark.parametrize("texts", [["WT"], ["WT=x"], ["=1"], ["A=1", "A=2"], ["A=1", "B=1"], ["A=0"]])
@@ -360,6 +379,45 @@ def test_transferred_weights_get_the_scale_of_fresh_ones_and_compute_the_same(gr
     assert 0.4 < target(x, present).std() / fresh(x, present).std() < 2.5
     if growth > 1:
         assert logits.std() > 5 * fresh(x, present).std(), "without it the logits start far too large"
+
+
+def test_crops_are_not_mirrored_where_structures_are_named_by_side(phantoms, small_finetune):
+    found, config = scan(phantoms), small_finetune()
+    sided, overlapping = parse_structures(["left lesion=1,3", "right lesion=2"])
+    sided = dataclasses.replace(config, structures=sided, overlapping=overlapping)
+    wanted = override(sided, {"train.mirror": True})
+    planned = [plan_finetuning(found, c)[0] for c in (config, sided, wanted)]
+    assert [c.train.mirror for c in planned] == [True, False, True]
+    split = plan_finetuning(found, sided)[2]
+    assert [make_card(c, split, "model").mirrored for c in planned] == [True, False, True]
+
+
+def test_what_could_not_be_written_as_a_model_is_refused_before_training(phantoms, small_finetune):
+    config = small_finetune()
+    reversed_ = dataclasses.replace(config, structures=config.structures[::-1])
+    with pytest.raises(EmimError, match="No model could be written.*wrong order"):
+        plan_finetuning(scan(phantoms), reversed_)
+
+
+def test_crops_of_nothing_but_air_leave_the_scale():
+    torch.manual_seed(0)
+    fresh, target = Segmenter(2, 3, NETWORK).eval(), Segmenter(2, 3, NETWORK).eval()
+    before = copy.deepcopy(target.unet.encoder.conv_init.weight)
+    empty, present = torch.zeros(1, 2, 32, 32, 32), torch.ones(1, 2, dtype=torch.bool)
+    factors = match_fresh_scale(target, fresh, empty, present)
+    assert factors[0] == 1.0 and all(0 < f < float("inf") for f in factors)
+    assert torch.equal(target.unet.encoder.conv_init.weight, before)
+
+
+def test_the_scale_is_measured_on_crops_that_show_something():
+    class Steps:
+        def samples(self, step, few):
+            image = torch.zeros(1, 2, 4, 4, 4)
+            image[:, 0] = step > 0  # of a modality that is left out at step 1
+            return {"input": image, "present": torch.tensor([[step != 1, True]])}
+
+    assert _with_content(Steps(), range(1))["present"].all()
+    assert _with_content(Steps(), range(1))["input"].any()
 
 
 def test_rates_in_proportion_to_size():

@@ -38,6 +38,13 @@ def test_verdicts(values, state, word):
     assert verdict.advice or state == "healthy"
 
 
+def test_one_training_subject_tells_nothing_of_average_anatomy():
+    lines = {"L_a": 0.99, "L_b": 0.98, "L_c": float("nan"), "L_c_unseen": float("nan")}
+    verdict = judge([validation(0.5, 0.4)] * 20, lines)
+    assert verdict.state == "undecided" and "too few subjects train" in verdict.why[0]
+    assert "nan" not in " ".join(verdict.why) and verdict.advice == ("Give more subjects.",)
+
+
 @pytest.mark.parametrize("width", [4, 8, 64])
 def test_flat_features_count_as_collapsed_at_every_width(width):
     torch.manual_seed(0)

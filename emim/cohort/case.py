@@ -28,10 +28,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The usable cases, in order of their id, and the modalities in the order networks see them."""
+    """The usable cases, in order of their id, and the modalities in the order networks see them.
+
+    Attributes:
+        scanned: id to subject of every case that a scan found, usable or not; empty: not known.
+    """
 
     modalities: tuple[str, ...]
     cases: tuple[Case, ...] = field(default_factory=tuple)
+    scanned: dict[str, str] = field(default_factory=dict, compare=False)
 
     def labelled(self) -> tuple[Case, ...]:
         return tuple(c for c in self.cases if c.label)
@@ -49,10 +54,11 @@ class Cohort:
                     f"There is no usable case {i!r} in the cohort.",
                     hint="`emim scan` lists the cases, and those left out with the reason.",
                 )
-        return Cohort(self.modalities, tuple(by_id[i] for i in ids))
+        return replace(self, cases=tuple(by_id[i] for i in ids))
 
     def without(self, ids: list[str] | tuple[str, ...]) -> Cohort:
-        return Cohort(self.modalities, tuple(c for c in self.cases if c.id not in set(ids)))
+        out = set(ids)
+        return replace(self, cases=tuple(c for c in self.cases if c.id not in out))
 
     def with_modalities(self, names: tuple[str, ...]) -> Cohort:
         """The cohort with only these modalities, in this order, and the cases that have any of them.
@@ -67,7 +73,7 @@ class Cohort:
                     hint=f"The cohort has {', '.join(self.modalities)}.",
                 )
         cases = (replace(c, images={n: c.images[n] for n in names if n in c.images}) for c in self.cases)
-        return Cohort(tuple(names), tuple(c for c in cases if c.images))
+        return replace(self, modalities=tuple(names), cases=tuple(c for c in cases if c.images))
 
     def to_dict(self) -> dict:
         return {"modalities": list(self.modalities), "cases": [asdict(c) for c in self.cases]}

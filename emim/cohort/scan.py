@@ -196,7 +196,8 @@ def survey(
     for row in rows:
         row.notes += values.get(row.id, [])
     usable = tuple(Case(r.id, r.subject, r.images, r.label) for r in rows if r.usable)
-    return Scan(str(path), Cohort(found.modalities, usable), rows, found.ignored, found.patterns)
+    cohort = Cohort(found.modalities, usable, {r.id: r.subject for r in rows})
+    return Scan(str(path), cohort, rows, found.ignored, found.patterns)
 
 
 def _find(

@@ -32,9 +32,14 @@ def add_evaluate(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUES",
-        help="label values of each structure in the references, where they differ from the model's",
+        help="label values of each structure: with --model those in the references, where they differ from "
+        "the model's; without it those in references and predictions alike",
     )
-    p.add_argument("--output", metavar="FILE", help="write the numbers as JSON")
+    p.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write the numbers as JSON; with --subsets to NAME.unfinished.json until all cases are done",
+    )
     p.add_argument("--cases", metavar="A,B", help="only these cases")
     p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
@@ -63,7 +68,13 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     if options.subsets:
         return run_subsets(options, found, structures, events)
     result = evaluate(
-        found, options.predictions, structures, options.output, events, overwrite=options.overwrite
+        found,
+        options.predictions,
+        structures,
+        options.output,
+        events,
+        overwrite=options.overwrite,
+        same_values=not options.model,
     )
     say(events, result.table())
     events.result(**result.to_dict())
@@ -71,17 +82,20 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
 
 
 def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
+    from emim.cohort.case import Cohort
     from emim.cohort.classes import read_classes
     from emim.evaluation.classification import evaluate_classes, scores_table
+    from emim.evaluation.segmentation import cases_to_score, warn_of_left_out
 
     if options.structure or options.model or options.subsets:
         raise EmimError("Classes have no structures.", hint="Leave --structure, --model and --subsets out.")
-    cohort = open_cohort(options, events)
-    found = select_cases(cohort, options)
-    left_out = {name for row in cohort.rows if not row.usable for name in (row.id, row.subject)}
-    truth = read_classes(options.classes, cohort.cohort, left_out)
+    found = open_cohort(options, events)
+    everyone = Cohort(found.modalities, tuple(cases_to_score(found)))
+    truth = read_classes(options.classes, everyone)
+    cases = Cohort(found.modalities, tuple(cases_to_score(select_cases(found, options))))
+    warn_of_left_out([c.id for c in cases.cases if c.id not in truth], "class", events)
     predictions, output = options.predictions, options.output
-    result, data = evaluate_classes(predictions, truth, found.cohort, output, options.overwrite)
+    result, data = evaluate_classes(predictions, truth, cases, output, options.overwrite)
     say(events, scores_table(data))
     events.result(**data)
     return 1 if result.failed else 0

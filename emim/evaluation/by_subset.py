@@ -19,7 +19,7 @@ import numpy as np
 
 from emim.cohort.case import Case, Cohort
 from emim.config import Structure
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.evaluation.masks import reference_masks
 from emim.evaluation.scores import score
 from emim.evaluation.segmentation import (
@@ -27,11 +27,13 @@ from emim.evaluation.segmentation import (
     CaseScores,
     Evaluation,
     failed_score,
+    labelled_cases,
     warn_of_values,
 )
 from emim.evaluation.subset_table import markdown_table, text_table
 from emim.evaluation.subsets import ALL, Subset, check_trained, distinct, parse_subsets
 from emim.events import Events
+from emim.inference.ahead import failure
 from emim.inference.inputs import check_files, choose_reference, overlap
 from emim.inference.labelling import label_on_grid
 from emim.inference.outputs import check_writable, write_atomically
@@ -125,14 +127,15 @@ def evaluate_subsets(
     """Segment the labelled cases with each subset of the modalities and score the results.
 
     Scores are computed on the grid of the label, by the definitions of :mod:`emim.evaluation.scores`, on the
-    cases that have every modality of every subset, so that rows compare. A case that cannot be segmented
-    counts as Dice 0 and HD95 the diagonal of the image.
+    cases that have every modality of every subset, so that rows compare. A case that cannot be segmented,
+    or that the scan finds unusable, counts as Dice 0 and HD95 the diagonal of the image.
 
     Args:
         model: a package folder or zip, or a fine-tuning run folder.
         references: a cohort or scan with labels.
         subsets: see :func:`emim.evaluation.subsets.parse_subsets`, or tuples of modalities.
-        output: also write the result there as JSON, and tables beside it as ``.txt`` and ``.md``.
+        output: also write the result there as JSON, and tables beside it as ``.txt`` and ``.md``; before
+            all cases are done, JSON of those that are, as ``NAME.unfinished.json``.
         structures: those of the model with the label values of the references, where they differ.
         untrained: also subsets that the model was not trained to do.
         device, quality: as in :func:`emim.inference.segment.segment`.
@@ -161,6 +164,8 @@ def evaluate_subsets(
         )
     cases, left_out = _choose(references, wanted, card, events)
     files = _outputs(output, cases, overwrite)
+    unfinished = [f.with_suffix(".unfinished.json") for f in files[:1]]
+    unusable = {r.id: "; ".join(r.problems) for r in getattr(references, "rows", ())}
     _check_labels(cases, structures, events)
 
     from emim.inference.predict import load_network
@@ -176,15 +181,19 @@ def evaluate_subsets(
         load_network(package, chosen), card, chosen, QUALITIES[quality], events, should_stop
     )
     scored: dict[Subset, list[CaseScores]] = {subset: [] for subset in wanted}
+    names = tuple(s.name for s in structures)
     for number, case in enumerate(cases, 1):
         text = f"{case.id} ({number} of {len(cases)})"
         events.status(f"Case {text}")
-        for subset, scores in _score_case(case, wanted, structures, predictor, text).items():
+        problem = unusable.get(case.id)
+        for subset, scores in _score_case(case, wanted, structures, predictor, text, problem).items():
             scored[subset].append(scores)
-    names = tuple(s.name for s in structures)
-    results = {subset: Evaluation(names, tuple(found)) for subset, found in scored.items()}
-    evaluation = SubsetEvaluation(card.name, card.modalities, results, left_out)
+        results = {subset: Evaluation(names, tuple(found)) for subset, found in scored.items()}
+        evaluation = SubsetEvaluation(card.name, card.modalities, results, left_out)
+        _write(unfinished, evaluation)  # not lost when it is stopped
     _write(files, evaluation)
+    for file in unfinished:
+        file.unlink()
     return evaluation
 
 
@@ -193,9 +202,7 @@ def _choose(
 ) -> tuple[list[Case], tuple[str, ...]]:
     """Labelled cases that have every modality of every subset, with the model's images; ids of the others."""
     cohort = getattr(references, "cohort", references)  # of a Scan
-    labelled = cohort.labelled()
-    if not labelled:
-        raise EmimError("There are no reference labels to compare with.", hint="Give a cohort with labels.")
+    labelled = labelled_cases(references, events)
     needed = {m for subset in subsets for m in subset}
     cases, left_out = [], []
     for case in labelled:
@@ -270,11 +277,14 @@ def _score_case(
     structures: Sequence[Structure],
     predictor: _Predictor,
     text: str,
+    problem: str | None,
 ) -> dict[Subset, CaseScores]:
     reference, grid, _ = reference_masks(case.label, structures)
     spacing = grid.spacing[::-1]
     results = {}
     try:
+        if problem:
+            raise EmimError(f"Left out by the scan: {problem}")
         prepared = predictor.prepare(case)
         if not overlap(grid, prepared.grid):
             raise EmimError("The label does not overlap in space with the images.", case.label)
@@ -285,10 +295,12 @@ def _score_case(
                 for s, mask in zip(structures, masks, strict=True)
             ]
             results[subset] = CaseScores(case.id, case.label, None, None, tuple(scores))
-    except EmimError as error:
-        predictor.events.warning(f"Case {case.id} failed: {error.what}", error.where, error.hint)
+    except Cancelled:
+        raise
+    except Exception as error:  # one bad case must not cost the night's other cases
+        what = failure(case.id, error, predictor.events, "segmented")["error"]["what"]
         failed = tuple(failed_score(s.name, reference[s.name], spacing) for s in structures)
-        results = dict.fromkeys(subsets, CaseScores(case.id, case.label, None, error.what, failed))
+        results = dict.fromkeys(subsets, CaseScores(case.id, case.label, None, what, failed))
     return results
 
 
@@ -305,6 +317,7 @@ def _outputs(output: str | Path | None, cases: Sequence[Case], overwrite: bool) 
 
 
 def _write(files: Sequence[Path], result: SubsetEvaluation) -> None:
+    """JSON, and text and Markdown where ``files`` names them, too."""
     texts = (json.dumps(result.to_dict(), indent=1, ensure_ascii=False), result.table(), result.markdown())
-    for file, text in zip(files, texts if files else (), strict=True):
+    for file, text in zip(files, texts, strict=False):
         write_atomically(file, lambda p, text=text: p.write_text(text, encoding="utf-8"))

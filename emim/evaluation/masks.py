@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +13,15 @@ from emim.errors import EmimError
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_label
+
+
+def partly_overlapping(structures: Sequence[Structure]) -> tuple[Structure, Structure] | None:
+    """The first two that overlap without one lying within the other, which no label map holds whole."""
+    for a, b in combinations(structures, 2):
+        common = set(a.values) & set(b.values)
+        if common and common not in (set(a.values), set(b.values)):
+            return a, b
+    return None
 
 
 def prediction_values(structures: Sequence[Structure]) -> dict[str, tuple[int, ...]]:
@@ -26,13 +35,12 @@ def prediction_values(structures: Sequence[Structure]) -> dict[str, tuple[int, .
         EmimError: when two structures overlap without one lying within the other: a single label
             map cannot hold both whole.
     """
-    for a, b in combinations(structures, 2):
-        common = set(a.values) & set(b.values)
-        if common and common not in (set(a.values), set(b.values)):
-            raise EmimError(
-                f"A label map cannot hold both {a.name!r} and {b.name!r}, because they overlap partly.",
-                hint="Segment to .seg.nrrd, which keeps every structure whole, and evaluate that.",
-            )
+    if pair := partly_overlapping(structures):
+        a, b = pair
+        raise EmimError(
+            f"A label map cannot hold both {a.name!r} and {b.name!r}, because they overlap partly.",
+            hint="Segment to .seg.nrrd, which keeps every structure whole, and evaluate that.",
+        )
     return {
         s.name: tuple(sorted(t.output for t in structures if set(t.values) <= set(s.values)))
         for s in structures
@@ -49,18 +57,23 @@ def reference_masks(
     return {s.name: np.isin(label, s.values) for s in structures}, grid, sorted(unknown)
 
 
+def holds_layers(path: str | Path) -> bool:
+    """Whether the file keeps overlapping structures whole."""
+    return str(path).lower().endswith(".seg.nrrd")
+
+
 def prediction_masks(
-    path: str | Path, structures: Sequence[Structure]
+    path: str | Path, structures: Sequence[Structure], values: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, np.ndarray], Grid, list[int]]:
     """Structure name to boolean mask (Z, Y, X) of a result, the grid, and values of no structure.
 
     A ``.seg.nrrd`` is read by its segments' names, which gives overlapping structures exactly; a label
-    map by :func:`prediction_values`.
+    map by the ``values`` of each structure, such as :func:`prediction_values`.
 
     Raises:
         EmimError: when the file cannot be read or lacks a structure's segment.
     """
-    if str(path).lower().endswith(".seg.nrrd"):
+    if holds_layers(path):
         masks, grid = read_seg_nrrd(path)
         for s in structures:
             if s.name not in masks:
@@ -68,8 +81,7 @@ def prediction_masks(
                 raise EmimError(f"The segmentation has no segment called {s.name!r}.", path, hint)
         return {s.name: masks[s.name] for s in structures}, grid, []
     label, grid = _read(path)
-    values = prediction_values(structures)
-    unknown = set(np.unique(label).tolist()) - {0} - {s.output for s in structures}
+    unknown = set(np.unique(label).tolist()) - {0} - {v for own in values.values() for v in own}
     return {name: np.isin(label, v) for name, v in values.items()}, grid, sorted(unknown)
 
 

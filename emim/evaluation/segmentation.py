@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emim.cohort.case import Cohort
+from emim.cohort.case import Case, Cohort
 from emim.config import Structure
 from emim.errors import EmimError
-from emim.evaluation.masks import prediction_masks, reference_masks
+from emim.evaluation.masks import holds_layers, prediction_masks, prediction_values, reference_masks
 from emim.evaluation.scores import Score, diagonal, score
 from emim.evaluation.table import text_table
 from emim.events import Events
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from emim.cohort.scan import Scan
 
 EVALUATION_VERSION = 1
+NAMED = 20  # cases in a warning
 DEFINITIONS = {
     "dice": "2 |A and B| / (|A| + |B|); 1 where reference and prediction are both empty, 0 where one is",
     "hd95": "mm; larger of the two directed 95th percentiles of surface distances; 0 where both are empty, "
@@ -114,6 +115,7 @@ def evaluate(
     output: str | Path | None = None,
     events: Events | None = None,
     overwrite: bool = False,
+    same_values: bool = False,
 ) -> Evaluation:
     """Score every reference's case. See :mod:`emim.evaluation.scores` for the definitions.
 
@@ -121,18 +123,20 @@ def evaluate(
     missing or unusable prediction counts as failed: Dice 0, HD95 the diagonal of the image.
 
     Args:
-        references: a cohort or scan, whose labelled cases are taken, or case id to label file; their
-            label values are those of :attr:`Structure.values`.
+        references: a cohort or scan, whose labelled cases are taken, also those that the scan finds
+            unusable, or case id to label file; their label values are those of :attr:`Structure.values`.
         predictions: folder with ``ID.nii.gz`` (or another ending that :func:`segment` writes), or
             case id to file; label maps hold the values of :attr:`Structure.output`.
         output: also write the result there as JSON, and the table beside it as ``.txt``.
+        same_values: label maps of predictions hold the values of the references, as those of other tools.
 
     Raises:
         EmimError: when there is nothing to score, a reference cannot be read, a case has several
-            predictions, or ``output`` exists without ``overwrite``.
+            predictions, their label maps cannot hold structures that overlap partly, or ``output`` exists
+            without ``overwrite``.
     """
     events = events or Events()
-    labels = _labels(references)
+    labels = _labels(references, events)
     if not structures:
         raise EmimError("There are no structures to evaluate.", hint="Give them, or a model that has them.")
     if output is not None:
@@ -145,10 +149,15 @@ def evaluate(
         if not Path(label).is_file():
             raise EmimError("There is no such reference label.", label, "Check the cohort or the datalist.")
     found = {i: _find(i, predictions) for i in labels}
+    values: dict[str, tuple[int, ...]] = {}
+    if same_values:
+        values = {s.name: s.values for s in structures}
+    elif not all(file is None or holds_layers(file) for file in found.values()):
+        values = prediction_values(structures)
     cases = []
     for done, (i, label) in enumerate(labels.items()):
         events.progress(done, len(labels), "case", i)
-        cases.append(_case(i, label, found[i], structures, events))
+        cases.append(_case(i, label, found[i], structures, values, events))
     events.progress(len(labels), len(labels), "case")
     result = Evaluation(tuple(s.name for s in structures), tuple(cases))
     if output is not None:
@@ -158,15 +167,45 @@ def evaluate(
     return result
 
 
-def _labels(references: Cohort | Scan | Mapping[str, str | Path]) -> dict[str, str]:
-    references = getattr(references, "cohort", references)  # of a Scan
-    if isinstance(references, Cohort):
-        labels = {c.id: str(c.label) for c in references.labelled()}
-    else:
-        labels = {i: str(path) for i, path in references.items()}
-    if not labels:
+def cases_to_score(references: Cohort | Scan) -> list[Case]:
+    """All cases; first those that a scan finds unusable, which count as others that fail.
+
+    A label that cannot be used is None.
+    """
+    unusable = []
+    for row in getattr(references, "rows", ()):
+        if not row.usable:
+            label = row.label if row.label and not row.files[row.label].problems else None
+            unusable.append(Case(row.id, row.subject, row.images, label))
+    return [*unusable, *getattr(references, "cohort", references).cases]
+
+
+def warn_of_left_out(ids: Sequence[str], lacking: str, events: Events) -> None:
+    """Name the cases that are not scored, as they have no ``lacking``."""
+    if ids:
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        what = f"Left out, as they have no {lacking}: {', '.join(ids[:NAMED])}{more}."
+        events.warning(what, hint="`emim scan` says what is wrong with a case.")
+
+
+def labelled_cases(references: Cohort | Scan, events: Events) -> list[Case]:
+    """The :func:`cases_to_score` that have a label, with a warning that names the others.
+
+    Raises:
+        EmimError: when there are none.
+    """
+    cases = cases_to_score(references)
+    labelled = [c for c in cases if c.label]
+    if not labelled:
         raise EmimError("There are no reference labels to compare with.", hint="Give a cohort with labels.")
-    return labels
+    warn_of_left_out([c.id for c in cases if not c.label], "label that can be used", events)
+    return labelled
+
+
+def _labels(references: Cohort | Scan | Mapping[str, str | Path], events: Events) -> dict[str, str]:
+    if isinstance(references, Mapping):
+        references = Cohort((), tuple(Case(i, i, {}, str(path)) for i, path in references.items()))
+    return {c.id: str(c.label) for c in labelled_cases(references, events)}
 
 
 def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path | None:
@@ -186,7 +225,12 @@ def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path
 
 
 def _case(
-    case: str, label: str, prediction: Path | None, structures: Sequence[Structure], events: Events
+    case: str,
+    label: str,
+    prediction: Path | None,
+    structures: Sequence[Structure],
+    values: Mapping[str, Sequence[int]],
+    events: Events,
 ) -> CaseScores:
     reference, grid, unknown = reference_masks(label, structures)
     if unknown:
@@ -194,8 +238,10 @@ def _case(
     error = None
     try:
         if prediction is None:
-            raise EmimError("There is no prediction.", hint="Segment the case.")
-        masks = _masks_on(prediction, structures, grid, events)
+            raise EmimError(
+                "There is no prediction.", hint="Segment the case; `emim scan` says if it cannot be."
+            )
+        masks = _masks_on(prediction, structures, values, grid, events)
     except EmimError as caught:
         error = caught.what
         events.warning(f"Case {case} failed: {caught.what}", caught.where, caught.hint)
@@ -214,10 +260,14 @@ def failed_score(structure: str, reference: np.ndarray, spacing: Sequence[float]
 
 
 def _masks_on(
-    prediction: Path, structures: Sequence[Structure], grid: Grid, events: Events
+    prediction: Path,
+    structures: Sequence[Structure],
+    values: Mapping[str, Sequence[int]],
+    grid: Grid,
+    events: Events,
 ) -> dict[str, np.ndarray]:
     """The prediction's masks on the reference's grid."""
-    masks, own, unknown = prediction_masks(prediction, structures)
+    masks, own, unknown = prediction_masks(prediction, structures, values)
     if unknown:
         warn_of_values("prediction", unknown, prediction, events)
     if own.is_same(grid):

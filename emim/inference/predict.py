@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +20,7 @@ from emim.volumes.preprocess import PreparedCase
 BALANCED = QUALITIES["balanced"]
 # What a tile needs at its peak, in float32 feature maps of the first level: 8 to 15 were measured.
 MAPS_AT_PEAK = 16
+LEFT_RIGHT = (4,)  # axis of (B, C, Z, Y, X)
 
 
 def load_network(package: Package, device: torch.device) -> nn.Module:
@@ -74,7 +74,7 @@ def predict_case(
     background.
 
     Args:
-        effort: size and overlap of tiles, and whether to average over mirrorings.
+        effort: size and overlap of tiles, and whether to average with mirror images.
         should_stop: asked before each tile.
         text: shown beside the progress.
 
@@ -85,9 +85,10 @@ def predict_case(
     network.eval()
     effort = affordable(effort, card, device, events)
     order = memory_format(card, device)
+    mirror = effort.mirror and card.mirrored  # else left and right would be averaged
     window = Window(effort.side(card), effort.overlap, device, order, events, should_stop, text)
     array, covered = slide(
-        lambda tiles, present: _probabilities(network, tiles, present, card.overlapping, effort.mirror),
+        lambda tiles, present: _probabilities(network, tiles, present, card.overlapping, mirror),
         prepared.image, prepared.present, prepared.foreground, card.outputs, window,
     )  # fmt: skip
     if not card.overlapping:
@@ -98,9 +99,8 @@ def predict_case(
 def _probabilities(
     network: nn.Module, tiles: torch.Tensor, present: torch.Tensor, overlapping: bool, mirror: bool
 ) -> torch.Tensor:
-    """Mean probabilities (B, C, z, y, x) over the mirrorings of ``tiles`` (B, M, z, y, x)."""
-    axes = (2, 3, 4)
-    flips = [f for n in range(4) for f in itertools.combinations(axes, n)] if mirror else [()]
+    """Probabilities (B, C, z, y, x) of ``tiles`` (B, M, z, y, x), or their mean with the mirror images'."""
+    flips = ((), LEFT_RIGHT) if mirror else ((),)
     total = 0
     for flip in flips:
         logits = network(tiles.flip(flip) if flip else tiles, present).float()

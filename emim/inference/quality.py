@@ -12,7 +12,7 @@ class Effort(NamedTuple):
 
     Attributes:
         overlap: share of a tile that its neighbour covers too.
-        mirror: average over the eight mirrorings of each tile.
+        mirror: average each tile and its mirror image, left and right exchanged.
         enlarge: side of a tile as a multiple of the training crop's.
     """
 
@@ -36,5 +36,5 @@ QUALITIES = {
     # Larger tiles need little overlap: most voxels are far from an edge, and are computed once or twice.
     "fast": Effort(overlap=0.25, enlarge=4 / 3),
     "balanced": Effort(),
-    "best": Effort(mirror=True),  # 8 times the work of "balanced"
+    "best": Effort(mirror=True),  # twice the work of "balanced"
 }

@@ -59,8 +59,8 @@ def segment(
         device: auto, cpu, cuda, cuda:1, mps …
         quality: "fast", "balanced" or "best", see :mod:`emim.inference.quality`.
         overlap: share of a tile covered by its neighbour, 0 to below 1; None: as ``quality`` says.
-        mirror: average over the eight mirrorings of each tile: slower, often a little better; None: as
-            ``quality`` says.
+        mirror: average each tile and its mirror image, where the model was trained on these: twice the time,
+            often a little better; None: as ``quality`` says.
         align: first bring the images to where the reference shows the same, by rigid registration.
         reference: modality whose grid the result gets; None: the model's own, else the first given.
         overwrite: replace output files that exist.
@@ -93,8 +93,11 @@ def segment(
         raise EmimError(f"The overlap of tiles cannot be {overlap:g}.", hint="It is 0 to below 1, e.g. 0.5.")
     package = model if isinstance(model, Package) else read_package(model)
     package.card.require("segmentation", package.path)
-    options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop, resume)
     events = events or Events()
+    if effort.mirror and not package.card.mirrored:
+        what = "No mirror images are averaged, since the model was not trained on any."
+        events.warning(what, package.path, "It may tell left from right.")
+    options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop, resume)
     if inputs is not None:
         job = plan(package.card, "", inputs, Path(output), options)
         check_writable(job.outputs.all(), job.images.values(), overwrite)

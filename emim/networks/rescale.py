@@ -51,7 +51,7 @@ def match_fresh_scale(
         The factor of each encoder level, finest first.
     """
     levels = zip(fresh.pyramid(x, present), network.pyramid(x, present), strict=True)
-    factors = [float(new.std() / learned.std()) for new, learned in levels]
+    factors = [_ratio(float(new.std()), float(learned.std())) for new, learned in levels]
     network.encoder.conv_init.weight *= factors[0]
     for i, level in enumerate(network.encoder.layers):
         for block, new in zip(level["blocks"], fresh.encoder.layers[i]["blocks"], strict=True):
@@ -60,6 +60,11 @@ def match_fresh_scale(
         if i + 1 < len(factors):
             level["downsample"].weight *= factors[i + 1] / factors[i]
     return factors
+
+
+def _ratio(new: float, learned: float) -> float:
+    """What brings features to their fresh scale; 1 where a crop of nothing but air tells none."""
+    return new / learned if new > 0 and learned > 0 else 1.0
 
 
 @torch.no_grad()

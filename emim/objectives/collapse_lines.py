@@ -37,32 +37,39 @@ def collapse_lines(samples: Iterable[tuple[torch.Tensor, torch.Tensor]], unit: i
     Returns:
         ``L_a``, ``L_b``, ``L_c``, ``L_c_unseen``; NaN where there is nothing to compute.
     """
-    sums: list[torch.Tensor] = []
-    for target, weight in samples:
-        x, w = target.double(), weight.double()
-        if not sums:
-            sums = [torch.zeros_like(x) for _ in range(4)]
-        sums[0] += w
-        sums[1] += w * x
-        sums[2] += w * x.square()
-        sums[3] += w > 0
-    if not sums or sums[0].sum() == 0:
+    weight = None
+    for target, times in samples:
+        if weight is None:
+            weight, first, second = (torch.zeros(target.shape, dtype=torch.double) for _ in range(3))
+            count = torch.zeros(target.shape, dtype=torch.int32)
+        for m in range(len(target)):  # one by one, to need little memory
+            x, w = target[m].double(), times[m].double()
+            weight[m] += w
+            count[m] += w > 0
+            weighted = w * x
+            first[m] += weighted
+            second[m] += weighted.mul_(x)
+    if weight is None or weight.sum() == 0:
         return dict.fromkeys(LINES, float("nan"))
-    weight, first, second, count = (to_units(s, unit) for s in sums)
 
-    def spread(dims: tuple[int, ...]) -> torch.Tensor:
-        """Weighted squared distance to the weighted mean over ``dims``, summed over these."""
-        total = weight.sum(dims).clamp(min=1e-12)
-        return second.sum(dims) - first.sum(dims).square() / total
-
-    everything = weight.sum()
-    template = second - first.square() / weight.clamp(min=1e-12)
-    several = count > 1
-    unbiased = template * count / (count - 1).clamp(min=1)
+    # Of weight, first and second, for each voxel of a unit.
+    unit_sums = torch.zeros(3, unit**3, dtype=torch.double)
+    inside = template = unbiased = torch.zeros((), dtype=torch.double)
+    for m in range(len(weight)):
+        w, a, b, n = (to_units(s[m], unit) for s in (weight, first, second, count))
+        unit_sums += torch.stack([w.sum(0), a.sum(0), b.sum(0)])
+        several = n > 1
+        w, a, b, n = w[several], a[several], b[several], n[several]
+        spread = b - a.square() / w
+        inside = inside + w.sum()
+        template = template + spread.sum()
+        unbiased = unbiased + (spread * n / (n - 1)).sum()
+    w, a, b = unit_sums
+    everything = w.sum()
     lines = (
-        spread((0, 1, 2)) / everything,
-        spread((0, 1)).sum() / everything,
-        template[several].sum() / weight[several].sum(),
-        unbiased[several].sum() / weight[several].sum(),
+        (b.sum() - a.sum().square() / everything) / everything,
+        (b - a.square() / w.clamp(min=1e-12)).sum() / everything,
+        template / inside,
+        unbiased / inside,
     )
     return {name: float(value) for name, value in zip(LINES, lines, strict=True)}

@@ -64,9 +64,11 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
         )
     template = lines.get("L_c_unseen") or lines.get("L_c")
     ratio = loss / template if template else math.nan
-    compared = (
-        f"The validation loss is {loss:.3f}, {ratio:.2f} times what average anatomy costs on unseen "
-        f"subjects (L_c_unseen)."
+    compared = f"The validation loss is {loss:.3f}"
+    compared += (
+        f", {ratio:.2f} times what average anatomy costs on unseen subjects (L_c_unseen)."
+        if math.isfinite(ratio)
+        else "; too few subjects train to know what average anatomy costs."
     )
     if variance < CONSTANT_OUTPUT:
         return _complete_collapse(loss, variance, lines)
@@ -94,7 +96,7 @@ def judge(validations: Sequence[dict[str, Any]], lines: dict[str, float], progre
                 "Features use their dimensions at every level.",
             ),
         )
-    if ratio < CLEARLY_BELOW:
+    if ratio < CLEARLY_BELOW or not math.isfinite(ratio):
         return Verdict("undecided", (compared, depends), ("Give more subjects.",))
     return Verdict(
         "undecided",

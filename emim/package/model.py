@@ -31,6 +31,7 @@ class ModelCard:
         training: summary: cases, steps, validation Dice or loss, initialisation, versions.
         classes: of classification: their names, in the order of the network's outputs.
         classifier: of classification: what sits on the encoder.
+        mirrored: it was trained on mirror images too, left and right exchanged.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelCard:
     licence: str = "unspecified"
     classes: tuple[str, ...] = ()
     classifier: ClassifierDesign = field(default_factory=ClassifierDesign)
+    mirrored: bool = False
 
     @property
     def outputs(self) -> int:
@@ -63,13 +65,16 @@ class ModelCard:
         Raises:
             EmimError: naming the first contradiction found; ``where`` is the file it came from.
         """
-        for wrong, what in self._contradictions():
-            if wrong:
-                raise EmimError(
-                    f"The model description is wrong: {what}.",
-                    where,
-                    "The package was not written properly; get it again from its author.",
-                )
+        if (what := self.contradiction()) is not None:
+            raise EmimError(
+                f"The model description is wrong: {what}.",
+                where,
+                "The package was not written properly; get it again from its author.",
+            )
+
+    def contradiction(self) -> str | None:
+        """The first thing in which the card contradicts itself, or None."""
+        return next((what for wrong, what in self._contradictions() if wrong), None)
 
     def require(self, task: str, where: object = None) -> None:
         """Refuse a model that was made for something else than ``task``.

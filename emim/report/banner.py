@@ -165,7 +165,7 @@ def _reconstruction_facts(run: RunRecord) -> list[tuple[str, str, str]]:
 
 def finetune_facts(run: RunRecord) -> list[tuple[str, str, str]]:
     source = run.transfer.get("source")
-    start = ("pre-trained" if source else "from scratch") if run.transfer else "–"
+    start = "pre-trained" if run.config.get("init") else "from scratch"
     facts = [("Start", start, text(Path(str(source)).name) if source else "")]
     for name, (_, values) in list(run.curves("validation", "dice_per_structure").items())[:4]:
         facts.append((f"Dice, {name}", number(values[-1]), "last validation"))

@@ -42,7 +42,7 @@ def outcome(run: RunRecord) -> str:
 def facts(run: RunRecord) -> list[tuple[str, str, str]]:
     """The numbers below the banner: name, value and a note of each."""
     source = run.transfer.get("source")
-    start = ("pre-trained" if source else "from scratch") if run.transfer else "–"
+    start = "pre-trained" if run.config.get("init") else "from scratch"
     found = [("Start", start, text(Path(str(source)).name) if source else "")]
     settings = run.config.get("classification")
     mode = settings.get("mode") if isinstance(settings, dict) else None

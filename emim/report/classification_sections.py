@@ -24,7 +24,7 @@ def classification_sections(run: RunRecord) -> Iterable[tuple[str, str, str]]:
         "Validation cross-entropy",
         figures.class_entropy(run),
         "It falls while probabilities get better, and rises when the network becomes too sure of itself; the "
-        "model is that of its lowest point.",
+        f"model is that of {'the last step' if run.config.get('keep') == 'last' else 'its lowest point'}.",
         "Line plot of the validation cross-entropy over steps.",
     )
     yield "scores", "Validation", scores + entropy

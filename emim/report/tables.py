@@ -87,10 +87,10 @@ def _setting(value: Any) -> str:
 def transfer_report(run: RunRecord) -> str:
     """What became of every weight of the pre-trained network."""
     source = run.transfer.get("source")
-    if not run.transfer:
-        return '<p class="empty">Not recorded yet.</p>'
-    if not source:
+    if not run.config.get("init"):
         return "<p>Training started from random weights; nothing was taken from pre-training.</p>"
+    if not source:
+        return '<p class="empty">Not recorded yet.</p>'
     rows: list[tuple[str, str, str]] = []
     counts = []
     for key, title, why in (

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emim.evaluation.masks import partly_overlapping
 from emim.run_state import read_run
 from emim.study.arm import Arm
 from emim.study.plan import Plan
 from emim.study.settings import arm_settings, as_text
+from emim.training.structures import parse_structures
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ def _test(plan: Plan, model: Job) -> Job:
                     f"--classes={plan.classes_file}", f"--output={file}")  # fmt: skip
         return Job(f"{model.name}-test", (classify, evaluate), file, False, (model.name,))
     # Where subsets are tested, too, all modalities are to score the same in both tables.
-    overlap = () if plan.study.subsets else ("--overlap=0.25",)
-    segment = ("segment", *of, f"--cohort={plan.cohort_file}", f"--output={folder}", *overlap, "--overwrite")
+    how = [] if plan.study.subsets else ["--overlap=0.25"]
+    if partly_overlapping(parse_structures(plan.structures)[0]):
+        how.append("--extension=.seg.nrrd")  # a label map could not be scored
+    segment = ("segment", *of, f"--cohort={plan.cohort_file}", f"--output={folder}", *how, "--overwrite")
     evaluate = ("evaluate", str(plan.cohort_file), f"--predictions={folder}", *of[:2], f"--output={file}")
     return Job(f"{model.name}-test", (segment, evaluate), file, False, (model.name,))
 

@@ -50,7 +50,7 @@ class Augmentation:
         return sample
 
 
-def for_pretraining(mirror: bool = True) -> Augmentation:
+def for_pretraining(mirror: bool | None = None) -> Augmentation:
     """Left-right mirroring and slight changes of contrast: masking is the real augmentation."""
     keys = ("input", "target", "foreground")
     return Augmentation(
@@ -65,7 +65,7 @@ def for_pretraining(mirror: bool = True) -> Augmentation:
     )
 
 
-def for_contrast(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> Augmentation:
+def for_contrast(spacing: Sequence[float] = (1, 1, 1), mirror: bool | None = None) -> Augmentation:
     """What the two crops of a pair must not be told by: as :func:`for_finetuning`, but most of it each time.
 
     Without strong augmentation crops are told by their brightness and place, and nothing else is learned.
@@ -87,14 +87,14 @@ def for_contrast(spacing: Sequence[float] = (1, 1, 1), mirror: bool = True) -> A
 
 
 def for_finetuning(
-    spacing: Sequence[float] = (1, 1, 1), mirror: bool = True, labelled: bool = True
+    spacing: Sequence[float] = (1, 1, 1), mirror: bool | None = None, labelled: bool = True
 ) -> Augmentation:
     """Rotation, scaling, mirroring, contrast, noise and blur, about as nnU-Net dosed for MRI.
 
     Args:
         spacing: mm along X, Y, Z. With thick slices only the plane of the slices is rotated, since a
             rotation out of it would shear the anatomy.
-        mirror: mirror left and right.
+        mirror: mirror left and right, unless false.
         labelled: samples have a ``label`` of every voxel, which moves along.
     """
     keys = ("input", "label") if labelled else ("input",)
@@ -118,8 +118,8 @@ def for_finetuning(
     )
 
 
-def _mirror(keys: tuple[str, ...], wanted: bool) -> RandFlipd:
-    return RandFlipd(keys, prob=0.5 if wanted else 0.0, spatial_axis=LEFT_RIGHT)
+def _mirror(keys: tuple[str, ...], wanted: bool | None) -> RandFlipd:
+    return RandFlipd(keys, prob=0.0 if wanted is False else 0.5, spatial_axis=LEFT_RIGHT)
 
 
 def _affine(keys: tuple[str, ...], spacing: Sequence[float], prob: float) -> RandAffined:

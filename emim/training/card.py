@@ -42,6 +42,7 @@ def make_card(config: FinetuneConfig, split: Split, name: str) -> ModelCard:
             "versions": {k: environment()[k] for k in ("emim", "torch", "monai")},
         },
         task=config.task,
+        mirrored=config.train.mirror is not False,
         **({"classes": settings.classes, "classifier": design} if classifies else {}),
         **{"description": f"{does} on {', '.join(config.modalities)}.", **told},
     )

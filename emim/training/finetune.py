@@ -43,13 +43,14 @@ from emim.training.start import (
     record_cohort,
     resume_cohort,
 )
-from emim.training.structures import structures_of_values
+from emim.training.structures import named_by_side, structures_of_values
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from emim.training.classification import Classification
+    from emim.training.sampling import Batches
     from emim.training.tasks import Finetuning
 
 
@@ -134,6 +135,8 @@ def plan_finetuning(
     card = dataclasses.replace(config.card, patterns={**found.patterns, **config.card.patterns})
     complete = _complete if config.task == "segmentation" else completed
     config = dataclasses.replace(complete(config, found), modalities=used.modalities, card=card)
+    config = _with_mirroring(config)
+    _check_card(config, split)
     config, warnings = _check_source(config, split) if config.init is not None else (config, [])
     return config, used, split, warnings
 
@@ -144,7 +147,7 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
     Raises:
         EmimError: when they cannot be trained on.
     """
-    cohort, excluded = exclude_subjects(found.cohort, config.train.exclude)
+    cohort, _ = exclude_subjects(found.cohort, config.train.exclude)
     classes = classes_of(found, config)
     labelled = Cohort(cohort.modalities, cohort.labelled()) if classes is None else usable(cohort, classes)
     if not labelled.cases:
@@ -160,7 +163,8 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
         )
     labelled = labelled.with_modalities(tuple(known))
     check_reference(labelled, config.preprocess)
-    split = split_by_subject(labelled, dataclasses.replace(config.train, exclude=()), classes)
+    everyone = found.cohort.with_modalities(labelled.modalities)
+    split = split_by_subject(everyone, config.train, classes, {c.id for c in labelled.cases})
     training = split.training
     if config.labelled is not None:
         if not 1 <= config.labelled <= len(training):
@@ -169,14 +173,15 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
                 hint=f"{len(training)} labelled cases are there for training.",
             )
         training = tuple(sorted(nested_order(training, config.train.seed, classes)[: config.labelled]))
-    if not split.validation and config.train.validation is None and len(training) > 2:
-        raise EmimError("There is no validation case.", hint="Name one with train.validation.")
+    wanted = config.train.validation or (config.train.validation is None and len(training) > 2)
+    if wanted and not split.validation:
+        raise EmimError("There is no labelled validation case.", hint="Name one with train.validation.")
     if classes is not None and (absent := set(classes.values()) - {classes[i] for i in training}):
         raise EmimError(
             f"No training case has the class {', '.join(map(repr, sorted(absent)))}.",
             hint="Give more cases of it, or leave the class out of the file.",
         )
-    return labelled.select([*training, *split.validation]), Split(training, split.validation, excluded)
+    return labelled.select([*training, *split.validation]), dataclasses.replace(split, training=training)
 
 
 def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
@@ -196,6 +201,27 @@ def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
                 hint=f"The labels have the values {sorted(values - {0})}.",
             )
     return config
+
+
+def _check_card(config: FinetuneConfig, split: Split) -> None:
+    """Refuse now what could not be written as a model after the last step."""
+    card = make_card(config, split, "model")
+    if card.preprocess.spacing is None:  # chosen when the cohort is prepared
+        preprocess = dataclasses.replace(card.preprocess, spacing=(1.0, 1.0, 1.0))
+        card = dataclasses.replace(card, preprocess=preprocess)
+    if (wrong := card.contradiction()) is not None:
+        raise EmimError(
+            f"No model could be written with these settings: {wrong}.",
+            hint="Correct the settings, or the names in the datalist.",
+        )
+
+
+def _with_mirroring(config: FinetuneConfig) -> FinetuneConfig:
+    """``config`` that says whether crops are mirrored, which exchanges structures named by their side."""
+    if config.train.mirror is not None:
+        return config
+    sided = named_by_side([s.name for s in config.structures] + list(config.classification.classes))
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, mirror=not sided))
 
 
 def _check_source(
@@ -269,9 +295,9 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     task = finetuning_task(config, card, labels, training, validation, device)
     # The others get the weights when the first step is prepared.
     few = range(min(2, config.train.batch))
-    rates = (
-        on_first_rank(lambda: _transfer(run, task.network, task.data.samples(0, few))) if config.init else {}
-    )
+    rates = {}
+    if config.init:
+        rates = on_first_rank(lambda: _transfer(run, task.network, _with_content(task.data, few)))
     if labels is not None:
         on_first_rank(lambda: _prepare(run, task))
     events.status(
@@ -279,6 +305,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         f"{config.train.steps} steps of {config.train.batch} crops of {config.train.crop}³"
         f"{on_ranks()}."
     )
+    if config.train.mirror is False:
+        events.status("Crops are not mirrored, so that left and right can be told apart.")
 
     def validate(step: int) -> float | None:
         if not validation or step == 0:  # an untrained decoder has nothing to show
@@ -300,6 +328,15 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         raise
     on_first_rank(lambda: _finish(run, card, started))
     return run.model
+
+
+def _with_content(data: Batches, few: range) -> dict[str, torch.Tensor]:
+    """These samples of a step, of the first steps one at which they are not all air, which has no scale."""
+    for step in range(20):
+        batch = data.samples(step, few)
+        if (batch["input"] * batch["present"][:, :, None, None, None]).any():
+            break
+    return batch
 
 
 def _finish(run: RunFolder, card: ModelCard, started: float) -> None:

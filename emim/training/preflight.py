@@ -12,6 +12,7 @@ from emim.cohort.scan import Scan, scan
 from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig
 from emim.errors import EmimError
 from emim.events import Events
+from emim.machine.distributed import launched_size
 from emim.masking.patterns import PATTERNS
 
 
@@ -91,6 +92,9 @@ def _check_objective(config: PretrainConfig) -> None:
         for name in ("batch", "micro_batch"):
             if (getattr(train, name) or 2) < 2:
                 refuse(f"train.{name}", getattr(train, name), "Contrast takes two samples or more.")
+        if launched_size() == 1 and train.micro_batch and train.batch % train.micro_batch == 1:
+            hint = f"One sample of {train.batch} would be left over, and contrast takes two or more."
+            refuse("train.micro_batch", train.micro_batch, hint)
     if config.objective == "mae" and config.decoder == "linear":
         refuse("decoder", "linear", "What never entered the encoder takes a transformer: light or deep.")
     if vit and config.mask.unit % config.network.patch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,16 @@ from emim.errors import EmimError
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of the cases to train on, to validate on, and those kept out of everything."""
+    """Ids of the cases to train on, to validate on, and those kept out of everything.
+
+    Attributes:
+        unlabelled: named for training or validation, but left out for want of a label or class.
+    """
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
     excluded: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -31,24 +36,36 @@ class Split:
 def exclude_subjects(cohort: Cohort, ids: Sequence[str]) -> tuple[Cohort, tuple[str, ...]]:
     """The cohort without the subjects of the named cases, and the ids of all cases left out.
 
+    A named case need not be usable: its subject's other cases are left out all the same.
+
     Raises:
         EmimError: for an unknown id.
     """
-    out = {c.subject for c in cohort.select(ids).cases}
-    excluded = tuple(c.id for c in cohort.cases if c.subject in out)
+    subjects = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
+    cohort.select([i for i in ids if i not in subjects])  # refuses them
+    out = {subjects[i] for i in ids}
+    excluded = tuple(i for i, subject in subjects.items() if subject in out)
     return cohort.without(excluded), excluded
 
 
-def split_by_subject(cohort: Cohort, config: TrainConfig, classes: Mapping[str, str] | None = None) -> Split:
+def split_by_subject(
+    cohort: Cohort,
+    config: TrainConfig,
+    classes: Mapping[str, str] | None = None,
+    labelled: Collection[str] | None = None,
+) -> Split:
     """Split ``cohort`` as ``config`` says; no subject is on both sides.
 
     ``config.exclude`` keeps cases out, with all other cases of their subjects. Validation cases are
-    those named, or ``validation_share`` of the subjects (at least one, when there are three). With
-    ``classes`` (case id to class) that share of the subjects of each class is taken, at least one where
-    a class has two; a subject counts to the class of most of its cases.
+    those named, or ``validation_share`` of the subjects (at least one, when there are three), drawn from
+    those not named for training. With ``classes`` (case id to class) that share of the subjects of each
+    class is taken, at least one where a class has two; a subject counts to the class of most of its cases.
+
+    Only cases in ``labelled`` (None: all) are trained or validated on. Others may be named, which gives
+    their subject its role: one split serves pre-training and fine-tuning.
 
     Raises:
-        EmimError: for an unknown id, a subject in two roles, or nothing left to train on.
+        EmimError: for an unknown id, a subject in two roles, or nothing left to train or validate on.
     """
     left, excluded = exclude_subjects(cohort, config.exclude)
     for i in (*(config.validation or ()), *(config.cases or ())):
@@ -57,24 +74,28 @@ def split_by_subject(cohort: Cohort, config: TrainConfig, classes: Mapping[str, 
                 f"Case {i!r} is to be used, but its subject is excluded.",
                 hint="Give each subject one role.",
             )
+    pool = [c for c in left.cases if labelled is None or c.id in labelled]
+    named = None if config.cases is None else left.select(config.cases).cases
     if config.validation is not None:
         validation = left.select(config.validation).cases
     else:
-        chosen = _choose_subjects(left.cases, config, classes)
-        validation = tuple(c for c in left.cases if c.subject in chosen)
+        chosen = _choose_subjects(pool, config, classes, {c.subject for c in named or ()})
+        validation = [c for c in pool if c.subject in chosen]
     subjects = {c.subject for c in validation}
-    training = [c for c in left.cases if c.subject not in subjects]
-    if config.cases is not None:
-        training = list(left.select(config.cases).cases)
-        for case in training:
-            if case.subject in subjects:
-                raise EmimError(
-                    f"Case {case.id!r} is named for training, but its subject is for validation.",
-                    hint="Give each subject one role.",
-                )
+    training = [c for c in pool if c.subject not in subjects] if named is None else named
+    for case in training:
+        if case.subject in subjects:
+            raise EmimError(
+                f"Case {case.id!r} is named for training, but its subject is for validation.",
+                hint="Give each subject one role.",
+            )
+    usable = {c.id for c in pool}
+    unlabelled = tuple(c.id for c in (*training, *validation) if c.id not in usable)
+    training, validation = (tuple(c.id for c in p if c.id in usable) for p in (training, validation))
     if not training:
-        raise EmimError("No case is left to train on.", hint="Give more cases, or exclude fewer.")
-    return Split(tuple(c.id for c in training), tuple(c.id for c in validation), excluded)
+        hint = "Label some of those named." if unlabelled else "Give more cases, or exclude fewer."
+        raise EmimError("No case is left to train on.", hint=hint)
+    return Split(training, validation, excluded, unlabelled)
 
 
 def recorded_split(run: Path) -> Split:
@@ -107,19 +128,24 @@ def read_split(file: str | Path) -> dict[str, tuple[str, ...]]:
 
 
 def _choose_subjects(
-    cases: Sequence[Case], config: TrainConfig, classes: Mapping[str, str] | None
+    cases: Sequence[Case], config: TrainConfig, classes: Mapping[str, str] | None, training: set[str]
 ) -> set[str]:
+    """Subjects to validate on, drawn from those not named for ``training`` (empty: no list names any)."""
     subjects = sorted({c.subject for c in cases})
     if len(subjects) < 3 or config.validation_share <= 0:
         return set()
     rng = np.random.default_rng([config.seed, 1])
-    if classes is None:
-        count = min(len(subjects) - 1, max(1, round(config.validation_share * len(subjects))))
-        return {subjects[i] for i in rng.choice(len(subjects), count, replace=False)}
     chosen: set[str] = set()
-    for members in _subjects_by_class(cases, classes).values():
-        count = min(len(members) - 1, max(1, round(config.validation_share * len(members))))
-        chosen |= {members[i] for i in rng.choice(len(members), count, replace=False)}
+    for members in [subjects] if classes is None else _subjects_by_class(cases, classes).values():
+        free = [s for s in members if s not in training]
+        most = len(free) if training else len(free) - 1  # one must be left to train on
+        count = min(most, max(1, round(config.validation_share * len(members))))
+        chosen |= {free[i] for i in rng.choice(len(free), count, replace=False)}
+    if training and not chosen:
+        raise EmimError(
+            "The cases named for training leave no subject for validation.",
+            hint='Name some, as "validation" in the split file or train.validation; an empty list is none.',
+        )
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
 from emim.config import TrainConfig
 from emim.errors import EmimError
-from emim.events import Events
+from emim.events import Events, to_json
 from emim.machine.distributed import (
     launched_local_rank,
     node,
@@ -56,13 +57,19 @@ def check_ranks(train: TrainConfig) -> None:
 
 
 def record_cohort(run: RunFolder, found: Scan, split: Split) -> None:
-    """Write what a new run begins with, for when it is resumed."""
+    """Write what a new run begins with, for when it is resumed; tell which named cases it goes without."""
     write_json(run.path / "cohort.json", found.to_dict())
     write_json(run.path / "split.json", split.to_dict())
+    if split.unlabelled:
+        run.events.warning(
+            f"Named for training or validation, but without a label or class: {_names(split.unlabelled)}.",
+            run.path / "split.json",
+            "They are left out. Label them to use them.",
+        )
 
 
 def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Split]:
-    """Cases and split that a run began with; they must not change. It goes on on ``device``.
+    """Cases and split that a run began with. It goes on on ``device``, and tells of files that changed.
 
     Raises:
         EmimError: when a case is no longer there.
@@ -79,7 +86,35 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
             "Give no cohort to use the run's own, and see that its files are where they were.",
         )
     cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
-    return cohort.select([*split.training, *split.validation]), split
+    cohort = cohort.select([*split.training, *split.validation])
+    if changed := on_first_rank(lambda: _changed(run.path / "cohort.json", found, cohort)):
+        run.events.warning(
+            f"Images or labels have changed since the run began: {_names(changed)}.",
+            found.source,
+            "The run goes on with them as they are now. Put the earlier files back, or begin anew.",
+        )
+    return cohort, split
+
+
+def _changed(file: Path, found: Scan, cohort: Cohort) -> list[str]:
+    """Ids of the cases of ``cohort`` whose voxels or grids are not those in ``file``, the run's record."""
+
+    def contents(scan: dict[str, Any]) -> dict[str, list[Any]]:
+        return {c["id"]: _content(c, cohort.modalities) for c in scan["cases"]}
+
+    before = contents(json.loads(file.read_text(encoding="utf-8")))
+    now = contents(to_json(found.to_dict()))
+    return [c.id for c in cohort.cases if now.get(c.id) != before.get(c.id)]
+
+
+def _content(case: dict[str, Any], modalities: Sequence[str]) -> list[Any]:
+    paths = [*(case["images"].get(m) for m in modalities), case["label"]]
+    files = [case["files"][p] if p else {} for p in paths]
+    return [f.get(k) for f in files for k in ("digest", "spacing", "origin", "direction")]
+
+
+def _names(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def prepare_cases(

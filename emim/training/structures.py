@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,16 @@ COLORS = (
     (204, 121, 167),
 )
 
+_SIDE = re.compile(
+    r"(?:^|[\W_])(?:l|r|lh|rh|left|right|link[es]\w?|recht[es]\w?|gauche|droite?|izquierd[oa]|derech[oa])(?:[\W_]|$)",
+    re.IGNORECASE,
+)
 _FORM = 'It looks like [{"name": "edema", "values": [2], "color": [86, 180, 233]}, …].'
+
+
+def named_by_side(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that tell left from right, such as "left hippocampus" or "Thalamus_R"."""
+    return [name for name in names if _SIDE.search(name)]
 
 
 def parse_structures(texts: Sequence[str]) -> tuple[tuple[Structure, ...], bool]:
