@@ -393,7 +393,7 @@ def test_file_that_is_no_program(monkeypatch, tmp_path, logs):
 def test_paths_with_spaces_letters_and_length(fake, tmp_path, monkeypatch):
     deep = tmp_path / "Büro 体" / ("sehr langer Name " * 8).strip() / ("noch einer " * 12).strip()
     monkeypatch.setenv("EMIM_LOGS", str(deep / "logs"))
-    fake("print('Ünïcode'); say('result', arguments=sys.argv)", folder=deep)
+    fake("print('Ünïcode'); say('result', arguments=json.loads(os.environ['EMIM_ARGUMENTS']))", folder=deep)
     name = str(deep / "T1 ✓.nii.gz")
     assert name in Worker(["segment", "--input", f"T1={name}", name]).wait()["arguments"]
 

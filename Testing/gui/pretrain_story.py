@@ -84,11 +84,12 @@ def show_table(panel, table):
 
 
 def fake_worker(tmp_path, monkeypatch, body):
-    """Workers are this Python text from now on; ``arguments`` is their command line."""
+    """Workers are this Python text from now on, which finds what they are given in ``arguments``."""
     script = tmp_path / "fake worker.py"
+    given = "arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[1:]"
     helpers = "def say(**event): print(json.dumps(event), flush=True)\n"
     script.write_text(
-        f"#!{sys.executable}\nimport json, os, sys, time\narguments = sys.argv[1:]\n{helpers}{body}\n",
+        f"#!{sys.executable}\nimport json, os, sys, time\n{given}\n{helpers}{body}\n",
         encoding="utf-8",
     )
     script.chmod(0o755)

@@ -80,10 +80,11 @@ def load_case(host, folder, modalities=MODALITIES):
 
 
 def fake_worker(tmp_path, monkeypatch, body):
-    """Workers are this Python text from now on; ``arguments`` is their command line."""
+    """Workers are this Python text from now on, which finds what they are given in ``arguments``."""
     script = tmp_path / "fake worker.py"
     script.write_text(
-        f"#!{sys.executable}\nimport json, os, sys, time\narguments = sys.argv[1:]\n{body}\n",
+        f"#!{sys.executable}\nimport json, os, sys, time\n"
+        f"arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[1:]\n{body}\n",
         encoding="utf-8",
     )
     script.chmod(0o755)

@@ -146,7 +146,7 @@ def test_nothing_to_do(threshold_model):
 
 def test_patterns_of_the_model_reach_the_scan(tmp_path, monkeypatch, threshold_model):
     seen = tmp_path / "seen.json"
-    fake_worker(tmp_path, monkeypatch, f"json.dump(sys.argv, open({str(seen)!r}, 'w')); sys.exit(1)")
+    fake_worker(tmp_path, monkeypatch, f"json.dump(arguments, open({str(seen)!r}, 'w')); sys.exit(1)")
     with pytest.raises(EmimError):
         EMIMSegmentLogic().batch(
             tmp_path, str(threshold_model), tmp_path / "out", device="cpu", overwrite=True

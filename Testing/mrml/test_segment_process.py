@@ -251,7 +251,7 @@ def test_errors_name_the_volume_and_not_the_temporary_file(tmp_path, monkeypatch
     fake_worker(
         tmp_path,
         monkeypatch,
-        "path = next(a.split('=', 1)[1] for a in sys.argv if a.startswith('FLAIR='))\n"
+        "path = next(a.split('=', 1)[1] for a in arguments if a.startswith('FLAIR='))\n"
         "print(json.dumps({'type': 'error', 'what': 'Bad.', 'where': path, 'hint': 'h'}))\nsys.exit(2)",
     )
     with pytest.raises(EmimError) as error:
@@ -278,7 +278,7 @@ def test_a_failing_callback_does_not_leave_the_worker(tmp_path, monkeypatch, thr
 def test_arguments_of_the_worker(tmp_path, monkeypatch, threshold_model):
     """The panel's choices reach the worker, and the model by a path with non-ASCII letters."""
     seen = tmp_path / "seen.json"
-    fake_worker(tmp_path, monkeypatch, f"json.dump(sys.argv, open({str(seen)!r}, 'w')); sys.exit(1)")
+    fake_worker(tmp_path, monkeypatch, f"json.dump(arguments, open({str(seen)!r}, 'w')); sys.exit(1)")
     with pytest.raises(EmimError):
         EMIMSegmentLogic().process(
             pair(), str(threshold_model), reference="T1", device="cuda:1", quality="best", probabilities=True
