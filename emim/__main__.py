@@ -9,4 +9,6 @@ from emim.events import ARGUMENTS
 
 if __name__ == "__main__":
     given = os.environ.pop(ARGUMENTS, None)  # not for processes that this one starts
-    sys.exit(main(None if given is None else json.loads(given)))
+    if given is not None:
+        sys.argv[1:] = json.loads(given)
+    sys.exit(main())

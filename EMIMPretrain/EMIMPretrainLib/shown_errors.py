@@ -23,7 +23,10 @@ def shownErrors(wait: bool = False) -> Iterator[None]:
 
 
 def onceAtATime(slot: Callable[..., Any]) -> Callable[..., Any]:
-    """For a slot with a wait cursor, which lets clicks through: those that come while it runs are ignored."""
+    """For a slot with a wait cursor, which lets clicks through: those that come while it runs are ignored.
+
+    In all objects of the slot's class together, of which there is one in the panel.
+    """
     running = False
 
     @functools.wraps(slot)

@@ -141,7 +141,7 @@ class RunSection:
         for text, value in (
             (_("Fast: for a first look"), "fast"),
             (_("Balanced"), "balanced"),
-            (_("Best: several times slower"), "best"),
+            (_("Best: twice as slow"), "best"),
         ):
             ui.qualityComboBox.addItem(text, value)
         gpu = (_("GPU (Apple)"), "mps") if sys.platform == "darwin" else (_("GPU (NVIDIA)"), "cuda")

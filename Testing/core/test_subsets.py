@@ -16,9 +16,11 @@ from emim.cohort.case import Case, Cohort
 from emim.cohort.scan import scan
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import Cancelled, EmimError
+from emim.evaluation import by_subset
 from emim.evaluation.by_subset import evaluate_subsets
 from emim.evaluation.segmentation import evaluate
 from emim.evaluation.subsets import check_trained, distinct, marks, parse_subsets
+from emim.events import Events
 from emim.inference.predict import predict_case
 from emim.inference.segment import segment
 from emim.networks.build import build_segmenter
@@ -194,10 +196,17 @@ def test_any_failure_of_a_case_leaves_the_others(model, cohort, tmp_path, monkey
     assert any("out of memory" in w for w in events.warnings)
 
 
-def test_what_is_done_outlives_a_stop(model, cohort, tmp_path):
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_done_outlives_a_stop(model, cohort, tmp_path, monkeypatch, killed):
     output, unfinished = tmp_path / "scores.json", tmp_path / "scores.unfinished.json"
+    seen = []
+    events = Events()
+    events.status = seen.append
+    if killed:  # without a word: what was written by then is what remains
+        monkeypatch.setattr(by_subset, "SAVE_EVERY", 0)
+    stop = unfinished.exists if killed else lambda: any("c1" in text for text in seen)
     with pytest.raises(Cancelled):
-        evaluate_subsets(model, cohort, output=output, device="cpu", should_stop=unfinished.exists)
+        evaluate_subsets(model, cohort, output=output, device="cpu", events=events, should_stop=stop)
     data = json.loads(unfinished.read_text(encoding="utf-8"))
     assert [[c["id"] for c in s["cases"]] for s in data["subsets"]] == [["c0"]] * 3
     assert not output.exists(), "a study would take it for done"

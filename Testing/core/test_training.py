@@ -172,8 +172,9 @@ def test_exclusive_structures_keep_their_values():
     [
         (["left hippocampus", "Right Hippocampus"], 2),
         (["Thalamus_L", "Thalamus-R", "lh.cortex"], 3),
-        (["linke Niere", "rechter Lappen", "rein droit"], 3),
-        (["lesion", "ventricles", "WT", "Leftover", "cleft", "ring"], 0),
+        (["linke Niere", "rechter Lappen", "rein droite", "riñón izquierdo", "linksseitig"], 5),
+        (["LeftHippocampus", "HippocampusRight", "kidneyL", "lhCortex", "left1", "Lung_Lt", "Niere_re"], 7),
+        (["lesion", "ventricles", "WT", "Leftover", "cleft", "ring", "lésion de l'hippocampe", "linked"], 0),
     ],
 )
 def test_names_that_tell_a_side(names, sided):

@@ -86,7 +86,7 @@ def show_table(panel, table):
 def fake_worker(tmp_path, monkeypatch, body):
     """Workers are this Python text from now on, which finds what they are given in ``arguments``."""
     script = tmp_path / "fake worker.py"
-    given = "arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[1:]"
+    given = "arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[3:]"
     helpers = "def say(**event): print(json.dumps(event), flush=True)\n"
     script.write_text(
         f"#!{sys.executable}\nimport json, os, sys, time\n{given}\n{helpers}{body}\n",

@@ -84,7 +84,7 @@ def fake_worker(tmp_path, monkeypatch, body):
     script = tmp_path / "fake worker.py"
     script.write_text(
         f"#!{sys.executable}\nimport json, os, sys, time\n"
-        f"arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[1:]\n{body}\n",
+        f"arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[3:]\n{body}\n",
         encoding="utf-8",
     )
     script.chmod(0o755)

@@ -136,7 +136,7 @@ def test_the_worker_is_told_task_classes_and_mode(classifying, host, tmp_path, m
     assert host.processEvents(20, until=lambda: classifying.state.task is None)
     assert "✓" in classifying.ui.finetuneEstimateLabel.text
     arguments = json.loads(keep.read_text())
-    assert arguments[2] == "finetune" and "--dry-run" in arguments
+    assert arguments[0] == "finetune" and "--dry-run" in arguments
     assert arguments[arguments.index("--task") + 1] == "classification"
     assert "classification.mode=knn" in arguments and "--structures" not in arguments
     with open(arguments[arguments.index("--classes") + 1], encoding="utf-8") as file:

@@ -50,7 +50,7 @@ out = Path(arguments[arguments.index("--out") + 1])
 out.mkdir(parents=True)
 lock = FileLock(out / ".lock")
 lock.acquire()
-config = {"version": 1, "command": arguments[2], "modalities": ["T1"], "train": {"steps": 100}}
+config = {"version": 1, "command": arguments[0], "modalities": ["T1"], "train": {"steps": 100}}
 (out / "config.json").write_text(json.dumps(config))
 events = open(out / "events.jsonl", "a", buffering=1)
 def tell(**event):
@@ -165,7 +165,7 @@ def test_estimate_says_whether_it_fits(panel, host, table, tmp_path, monkeypatch
 
 
 def test_estimate_of_fine_tuning_is_about_structures_and_start(panel, host, table, tmp_path, monkeypatch):
-    checks = "assert arguments[2] == 'finetune' and '--structures' in arguments and '--dry-run' in arguments"
+    checks = "assert arguments[0] == 'finetune' and '--structures' in arguments and '--dry-run' in arguments"
     fake_worker(tmp_path, monkeypatch, f"{checks}, arguments\nsay(**{ESTIMATE!r})")
     show_table(panel, table)
     panel.ui.structuresFromCohortButton.click()

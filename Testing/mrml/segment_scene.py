@@ -104,7 +104,7 @@ def node_ids():
 def fake_worker(folder, monkeypatch, text):
     """A worker that does what ``text`` (Python) says instead of EMIM; ``arguments`` is what it is given."""
     path = folder / "fake worker"
-    given = "arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[1:]"
+    given = "arguments = json.loads(os.environ.get('EMIM_ARGUMENTS', 'null')) or sys.argv[3:]"
     path.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{given}\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
     monkeypatch.setenv("EMIM_PYTHON", str(path))

@@ -70,7 +70,7 @@ def _call_later(milliseconds, function):
 def _positional_arguments(function):
     """How many positional arguments the function takes, or None where it takes any number."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
         return None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -46,7 +46,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, events: Events) -> int:
-    from emim.evaluation.segmentation import evaluate
+    from emim.evaluation.segmentation import evaluate, warn_of_left_out
     from emim.package.bundle import read_card
     from emim.training.structures import parse_structures, structures_of_values
 
@@ -57,6 +57,8 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     if options.model:
         read_card(options.model).require("segmentation", options.model)
     found = select_cases(open_cohort(options, events), options)
+    if options.split or options.cases:
+        warn_of_left_out([row.id for row in found.rows if not row.label], "label", events)
     if options.structure and options.model:
         structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
     elif options.structure:
@@ -64,7 +66,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     elif options.model:
         structures = read_card(options.model).structures
     else:
-        structures, _ = structures_of_values(found.label_values)
+        structures, _ = structures_of_values({v for row in found.rows for v in row.label_values or ()})
     if options.subsets:
         return run_subsets(options, found, structures, events)
     result = evaluate(

@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from emim.cohort.scan import Scan
 
 SUBSETS_VERSION = 1
+SAVE_EVERY = 60.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,20 +184,33 @@ def evaluate_subsets(
         load_network(package, chosen), card, chosen, QUALITIES[quality], events, should_stop
     )
     scored: dict[Subset, list[CaseScores]] = {subset: [] for subset in wanted}
-    names = tuple(s.name for s in structures)
-    for number, case in enumerate(cases, 1):
-        text = f"{case.id} ({number} of {len(cases)})"
-        events.status(f"Case {text}")
-        problem = unusable.get(case.id)
-        for subset, scores in _score_case(case, wanted, structures, predictor, text, problem).items():
-            scored[subset].append(scores)
+
+    def evaluation() -> SubsetEvaluation:
+        names = tuple(s.name for s in structures)
         results = {subset: Evaluation(names, tuple(found)) for subset, found in scored.items()}
-        evaluation = SubsetEvaluation(card.name, card.modalities, results, left_out)
-        _write(unfinished, evaluation)  # not lost when it is stopped
-    _write(files, evaluation)
+        return SubsetEvaluation(card.name, card.modalities, results, left_out)
+
+    saved = time.monotonic()
+    try:
+        for number, case in enumerate(cases, 1):
+            text = f"{case.id} ({number} of {len(cases)})"
+            events.status(f"Case {text}")
+            problem = unusable.get(case.id)
+            for subset, scores in _score_case(case, wanted, structures, predictor, text, problem).items():
+                scored[subset].append(scores)
+            if time.monotonic() - saved > SAVE_EVERY:
+                _save(unfinished, evaluation())
+                saved = time.monotonic()
+    except BaseException:  # stopped
+        if scored[wanted[0]]:
+            _save(unfinished, evaluation())
+        raise
+    result = evaluation()
+    _write(files, result)
     for file in unfinished:
-        file.unlink()
-    return evaluation
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+    return result
 
 
 def _choose(
@@ -314,6 +330,12 @@ def _outputs(output: str | Path | None, cases: Sequence[Case], overwrite: bool) 
     files = [output, output.with_suffix(".txt"), output.with_suffix(".md")]
     check_writable(files, [f for c in cases for f in (c.label, *c.images.values())], overwrite)
     return files
+
+
+def _save(unfinished: Sequence[Path], result: SubsetEvaluation) -> None:
+    """Keep what is done so far; it need not succeed."""
+    with suppress(OSError):
+        _write(unfinished, result)
 
 
 def _write(files: Sequence[Path], result: SubsetEvaluation) -> None:

@@ -189,7 +189,7 @@ def warn_of_left_out(ids: Sequence[str], lacking: str, events: Events) -> None:
 
 
 def labelled_cases(references: Cohort | Scan, events: Events) -> list[Case]:
-    """The :func:`cases_to_score` that have a label, with a warning that names the others.
+    """The :func:`cases_to_score` that have a label, with a warning that names those whose label is damaged.
 
     Raises:
         EmimError: when there are none.
@@ -198,7 +198,9 @@ def labelled_cases(references: Cohort | Scan, events: Events) -> list[Case]:
     labelled = [c for c in cases if c.label]
     if not labelled:
         raise EmimError("There are no reference labels to compare with.", hint="Give a cohort with labels.")
-    warn_of_left_out([c.id for c in cases if not c.label], "label that can be used", events)
+    given = {row.id for row in getattr(references, "rows", ()) if row.label}
+    damaged = [c.id for c in cases if not c.label and c.id in given]
+    warn_of_left_out(damaged, "label that can be used", events)
     return labelled
 
 

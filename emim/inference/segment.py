@@ -95,7 +95,7 @@ def segment(
     package.card.require("segmentation", package.path)
     events = events or Events()
     if effort.mirror and not package.card.mirrored:
-        what = "No mirror images are averaged, since the model was not trained on any."
+        what = "No mirror images are averaged: the model does not say that it was trained on any."
         events.warning(what, package.path, "It may tell left from right.")
     options = Options(effort, probabilities, overlay, reference, align, overwrite, should_stop, resume)
     if inputs is not None:

@@ -220,8 +220,12 @@ def _with_mirroring(config: FinetuneConfig) -> FinetuneConfig:
     """``config`` that says whether crops are mirrored, which exchanges structures named by their side."""
     if config.train.mirror is not None:
         return config
-    sided = named_by_side([s.name for s in config.structures] + list(config.classification.classes))
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, mirror=not sided))
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, mirror=not _sided(config)))
+
+
+def _sided(config: FinetuneConfig) -> list[str]:
+    """Structures or classes that are named by their side."""
+    return named_by_side([s.name for s in config.structures] + list(config.classification.classes))
 
 
 def _check_source(
@@ -306,7 +310,9 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         f"{on_ranks()}."
     )
     if config.train.mirror is False:
-        events.status("Crops are not mirrored, so that left and right can be told apart.")
+        sided = ", ".join(_sided(config))
+        why = f"these names tell left from right: {sided}" if sided else "train.mirror is false"
+        events.status(f"Crops are not mirrored; {why}.")
 
     def validate(step: int) -> float | None:
         if not validation or step == 0:  # an untrained decoder has nothing to show

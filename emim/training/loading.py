@@ -48,7 +48,7 @@ def _workers(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     share = (os.cpu_count() or 2) // 2 // launched_local_size()
-    # More threads than these keep the one that drives the GPU waiting for the interpreter.
+    # Threads share one interpreter with the one that drives the GPU.
     return min(8 if sys.platform == "linux" else 4, max(1, share))
 
 
@@ -66,8 +66,8 @@ def _by_threads(data: Batches, steps: range, workers: int, device: torch.device)
         return {k: v.pin_memory() for k, v in batch.items()} if device.type == "cuda" else batch
 
     pool = ThreadPoolExecutor(workers, "batches", initializer=begin)
-    ahead = deque(pool.submit(prepare, step) for step in steps[:workers])
     try:
+        ahead = deque(pool.submit(prepare, step) for step in steps[:workers])
         for step in steps:
             batch = ahead.popleft().result()
             if step + workers < steps.stop:

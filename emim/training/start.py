@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
-from emim.cohort.scan import Scan
+from emim.cohort.scan import CaseRow, Scan
+from emim.cohort.volume import VolumeFacts
 from emim.config import TrainConfig
 from emim.errors import EmimError
 from emim.events import Events, to_json
@@ -28,6 +29,8 @@ from emim.training.split import Split, recorded_split
 
 if TYPE_CHECKING:
     from emim.volumes.cache import CachedCase
+
+CONTENT = ("digest", "spacing", "origin", "direction")  # of a file: its voxels, and where they lie
 
 
 def open_run(out: str | Path, command: str, config: Any, **options: Any) -> RunFolder:
@@ -87,7 +90,8 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
         )
     cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
     cohort = cohort.select([*split.training, *split.validation])
-    if changed := on_first_rank(lambda: _changed(run.path / "cohort.json", found, cohort)):
+    labels = getattr(run.config, "task", None) == "segmentation"
+    if changed := on_first_rank(lambda: _changed(run.path / "cohort.json", found, cohort, labels)):
         run.events.warning(
             f"Images or labels have changed since the run began: {_names(changed)}.",
             found.source,
@@ -96,21 +100,28 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
     return cohort, split
 
 
-def _changed(file: Path, found: Scan, cohort: Cohort) -> list[str]:
+def _changed(file: Path, found: Scan, cohort: Cohort, labels: bool) -> list[str]:
     """Ids of the cases of ``cohort`` whose voxels or grids are not those in ``file``, the run's record."""
+    recorded = {c["id"]: c for c in json.loads(file.read_text(encoding="utf-8"))["cases"]}
+    rows = {row.id: row for row in found.rows}
 
-    def contents(scan: dict[str, Any]) -> dict[str, list[Any]]:
-        return {c["id"]: _content(c, cohort.modalities) for c in scan["cases"]}
+    def differs(i: str) -> bool:
+        return _differs(recorded.get(i, {}), rows[i], cohort.modalities, labels)
 
-    before = contents(json.loads(file.read_text(encoding="utf-8")))
-    now = contents(to_json(found.to_dict()))
-    return [c.id for c in cohort.cases if now.get(c.id) != before.get(c.id)]
+    return [c.id for c in cohort.cases if differs(c.id)]
 
 
-def _content(case: dict[str, Any], modalities: Sequence[str]) -> list[Any]:
-    paths = [*(case["images"].get(m) for m in modalities), case["label"]]
-    files = [case["files"][p] if p else {} for p in paths]
-    return [f.get(k) for f in files for k in ("digest", "spacing", "origin", "direction")]
+def _differs(before: dict[str, Any], row: CaseRow, modalities: Sequence[str], labels: bool) -> bool:
+    pairs = [(before.get("images", {}).get(m), row.images.get(m)) for m in modalities]
+    if labels:
+        pairs.append((before.get("label"), row.label))
+    return any(_is_another(before.get("files", {}).get(old), row.files.get(new)) for old, new in pairs if old)
+
+
+def _is_another(before: dict[str, Any] | None, now: VolumeFacts | None) -> bool:
+    if before is None:  # not recorded
+        return False
+    return now is None or any(before.get(k) != to_json(getattr(now, k)) for k in CONTENT)
 
 
 def _names(ids: Sequence[str]) -> str:

@@ -23,16 +23,19 @@ COLORS = (
     (204, 121, 167),
 )
 
+# Whole words that tell a side. l' is a French article, and "droit" a muscle's name, too.
 _SIDE = re.compile(
-    r"(?:^|[\W_])(?:l|r|lh|rh|left|right|link[es]\w?|recht[es]\w?|gauche|droite?|izquierd[oa]|derech[oa])(?:[\W_]|$)",
+    r"(?<![^\W\d_])(?:l(?!['’])|r|lt|rt|lh|rh|left|right|li|re|link(?:e[mnrs]?|s)|recht(?:e[mnrs]?|s)"
+    r"|(?:links|rechts)seitig\w*|gauches?|droites?|izq\w*|der|dch[oa]|derech[oa]s?)(?![^\W\d_])",
     re.IGNORECASE,
 )
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _FORM = 'It looks like [{"name": "edema", "values": [2], "color": [86, 180, 233]}, …].'
 
 
 def named_by_side(names: Iterable[str]) -> list[str]:
     """Those of ``names`` that tell left from right, such as "left hippocampus" or "Thalamus_R"."""
-    return [name for name in names if _SIDE.search(name)]
+    return [name for name in names if _SIDE.search(_CAMEL.sub(" ", name))]
 
 
 def parse_structures(texts: Sequence[str]) -> tuple[tuple[Structure, ...], bool]:
