@@ -139,8 +139,8 @@ class TrainConfig:
         mirror: mirror left and right at random; None: unless a structure or class is named by its side.
         seed: fixes every random choice.
         device: auto, cpu, cuda, cuda:1, mps …
-        workers: processes (with a GPU on Linux) or threads that prepare batches ahead; None: chosen from the
-            machine; 0: each batch is prepared when it is wanted.
+        workers: processes (for a GPU on Linux) or threads that prepare batches ahead; None: chosen from the
+            machine; 0, as for a CPU: each batch is prepared when it is wanted.
         exclude: ids of cases that are never looked at, such as a test set.
         cases: ids of the training cases; None: all that are left.
         validation: ids of validation cases; None: ``validation_share`` of the subjects not in ``cases``, at

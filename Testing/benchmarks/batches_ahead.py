@@ -38,7 +38,7 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=5)
     o = p.parse_args()
     print(machine_line())
-    torch.set_num_threads(1)  # of each thread that prepares batches, as many of them share the cores
+    torch.set_num_threads(1)  # of each thread that prepares batches; in training they are as many as cores
     train = TrainConfig(crop=o.crop, steps=o.steps)
     with tempfile.TemporaryDirectory(prefix="emim-batches-") as folder:
         cohort = open_cohort(o.cohort, Path(folder))

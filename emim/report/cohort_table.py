@@ -14,7 +14,8 @@ def cohort_table(run: RunRecord) -> str:
     if not cases:
         return '<p class="empty">Not recorded yet.</p>'
     modalities = [str(m) for m in _list(run.cohort, "modalities")]
-    roles = {str(i): role for role in ("training", "validation", "excluded") for i in _list(run.split, role)}
+    parts = ("training", "validation", "excluded", "unlabelled")
+    roles = {str(i): role for role in parts for i in _list(run.split, role)}
     labelled = any(c.get("label") for c in cases)
     head = ["Case", "Used for", *modalities, *(["Label"] if labelled else []), "Problems and notes"]
     top = "".join(f'<th scope="col">{text(h)}</th>' for h in head)

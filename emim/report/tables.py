@@ -43,9 +43,15 @@ def structure_table(run: RunRecord) -> str:
 
 def split_lists(run: RunRecord) -> str:
     parts = []
-    for key, title in (("training", "Training"), ("validation", "Validation"), ("excluded", "Excluded")):
+    titles = {
+        "training": "Training",
+        "validation": "Validation",
+        "excluded": "Excluded",
+        "unlabelled": "Left out for want of a label or class",
+    }
+    for key, title in titles.items():
         ids = ids_of(run, key)
-        if ids or key != "excluded":
+        if ids or key in ("training", "validation"):
             names = ", ".join(f"<code>{text(i)}</code>" for i in ids) or "–"
             parts.append(f"<p><b>{title}</b> ({len(ids)}): {names}</p>")
     return "".join(parts)

@@ -23,9 +23,9 @@ Batch = dict[str, torch.Tensor]
 def load(data: Batches, config: TrainConfig, device: torch.device, start: int = 0) -> Iterator[Batch]:
     """The batches of ``data`` from step ``start`` on, in order; for a GPU in pinned memory.
 
-    For a GPU processes prepare them where fork is cheap, which is on Linux, and threads elsewhere; for a CPU
-    one thread does, since a crop is read in milliseconds. ``config.workers`` overrides how many; with 0 each
-    batch is prepared when it is wanted.
+    For a GPU processes prepare them ahead where fork is cheap, which is on Linux, and threads elsewhere. For a
+    CPU each batch is prepared when it is wanted, as a thread would only take from the step what it saves
+    (measured). ``config.workers`` overrides how many.
     """
     steps = range(start, config.steps)
     workers = config.workers if config.workers is not None else _workers(device)
@@ -45,8 +45,8 @@ def load(data: Batches, config: TrainConfig, device: torch.device, start: int = 
 
 
 def _workers(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 1
+    if device.type == "cpu":
+        return 0
     share = (os.cpu_count() or 2) // 2 // launched_local_size()
     # Threads share one interpreter with the one that drives the GPU.
     return min(8 if sys.platform == "linux" else 4, max(1, share))
