@@ -23,8 +23,8 @@ Batch = dict[str, torch.Tensor]
 def load(data: Batches, config: TrainConfig, device: torch.device, start: int = 0) -> Iterator[Batch]:
     """The batches of ``data`` from step ``start`` on, in order; for a GPU in pinned memory.
 
-    For a GPU processes prepare them ahead where fork is cheap, which is on Linux, and threads elsewhere. For a
-    CPU each batch is prepared when it is wanted, as a thread would only take from the step what it saves
+    For a GPU processes prepare them ahead where fork is cheap, which is on Linux, and threads elsewhere. For
+    a CPU each batch is prepared when it is wanted, as a thread would only take from the step what it saves
     (measured). ``config.workers`` overrides how many.
     """
     steps = range(start, config.steps)
