@@ -33,7 +33,7 @@ format: setup
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-# Small and synthetic, some half an hour on two cores (estimated from its parts); each file's --help tells how to measure your own.
+# Small and synthetic, some 40 minutes on two cores; each file's --help tells how to measure your own.
 bench: setup
 	set -e; for file in Testing/benchmarks/*.py; do echo; echo "== $$file"; $(python) "$$file"; done
 
