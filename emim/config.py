@@ -143,8 +143,8 @@ class TrainConfig:
             machine; 0, as for a CPU: each batch is prepared when it is wanted.
         exclude: ids of cases that are never looked at, such as a test set.
         cases: ids of the training cases; None: all that are left.
-        validation: ids of validation cases; None: ``validation_share`` of the subjects not in ``cases``, at
-            random.
+        validation: ids of validation cases; None: as many subjects as ``validation_share`` of all, drawn from
+            those not in ``cases``.
     """
 
     steps: int = 20_000

@@ -1,6 +1,5 @@
-"""Pieces of training: splits, structures, settings, sampling, transfer, and both runs end to end."""
+"""Pieces of training: splits, settings, sampling, the models, and both runs end to end."""
 
-import copy
 import dataclasses
 import json
 
@@ -14,7 +13,6 @@ from emim.cohort.patterns import PATTERNS
 from emim.cohort.scan import scan
 from emim.config import (
     FinetuneConfig,
-    NetworkConfig,
     PreprocessConfig,
     PretrainConfig,
     TrainConfig,
@@ -23,17 +21,13 @@ from emim.config import (
     to_dict,
     with_preset,
 )
-from emim.errors import Cancelled, EmimError
+from emim.errors import EmimError
 from emim.events import Events
 from emim.masking.units import to_voxels
-from emim.networks.pretrainer import MaskedAutoencoder
-from emim.networks.rescale import match_fresh_scale, rates_by_size
-from emim.networks.segmenter import Segmenter
-from emim.networks.transfer import transfer
 from emim.package.bundle import read_package
 from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.card import make_card
-from emim.training.finetune import _with_content, finetune, plan_finetuning
+from emim.training.finetune import finetune, plan_finetuning
 from emim.training.finetune_watch import FinetuneWatch
 from emim.training.optimisation import learning_rate_at
 from emim.training.pretrain import pretrain
@@ -42,10 +36,7 @@ from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
 from emim.training.segmentation_loss import SegmentationLoss
 from emim.training.split import read_split, split_by_subject
 from emim.training.structures import (
-    named_by_side,
     parse_structures,
-    read_structures,
-    structures_of_values,
 )
 from emim.volumes.cache import build_cache
 
@@ -151,85 +142,6 @@ def test_learning_rate_warms_up_and_decays():
     assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[-1] < 0.01
 
 
-# ---- structures ---------------------------------------------------------------------------------
-
-
-def test_nested_regions_are_painted_in_the_coding_of_the_labels():
-    structures, overlapping = parse_structures(["ET=3", "TC=1,3", "WT=1,2,3"])
-    assert overlapping and [s.name for s in structures] == ["WT", "TC", "ET"], "larger ones first"
-    assert [s.output for s in structures] == [2, 1, 3]
-    structures, _ = parse_structures(["WT=1,2,3,4", "TC=1,3,4", "ET=3,4"])
-    assert [s.output for s in structures] == [2, 1, 3]
-
-
-def test_exclusive_structures_keep_their_values():
-    structures, overlapping = structures_of_values([0, 4, 2])
-    assert not overlapping and [(s.values, s.output) for s in structures] == [((2,), 2), ((4,), 4)]
-
-
-@pytest.mark.parametrize(
-    ("names", "sided"),
-    [
-        (["left hippocampus", "Right Hippocampus"], 2),
-        (["Thalamus_L", "Thalamus-R", "lh.cortex"], 3),
-        (["linke Niere", "rechter Lappen", "rein droite", "riñón izquierdo", "linksseitig"], 5),
-        (["LeftHippocampus", "HippocampusRight", "kidneyL", "lhCortex", "left1", "Lung_Lt", "Niere_re"], 7),
-        (["lesion", "ventricles", "WT", "Leftover", "cleft", "ring", "lésion de l'hippocampe", "linked"], 0),
-    ],
-)
-def test_names_that_tell_a_side(names, sided):
-    assert len(named_by_side(names)) == sided
-
-
-@pytest.mark.parametrize("texts", [["WT"], ["WT=x"], ["=1"], ["A=1", "A=2"], ["A=1", "B=1"], ["A=0"]])
-def test_wrong_structures_are_refused(texts):
-    with pytest.raises(EmimError):
-        parse_structures(texts)
-
-
-def test_structures_from_a_file_keep_colour_and_terminology(tmp_path):
-    file = tmp_path / "structures.json"
-    term = "Segmentation category~SCT^49755003^Morphologically Altered Structure~SCT^4147007^Mass~^^~~^^~^^"
-    entries = [
-        {"name": "enhancing", "values": [3], "color": [255, 0, 10], "terminology": term},
-        {"name": "whole", "values": [1, 2, 3]},
-    ]
-    file.write_text(json.dumps(entries))
-    (whole, enhancing), overlapping = read_structures(file)
-    assert overlapping and (whole.name, whole.values, whole.terminology) == ("whole", (1, 2, 3), None)
-    assert (enhancing.output, enhancing.color, enhancing.terminology) == (3, (255, 0, 10), term)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        '{"name": "a", "values": [1]}',
-        "[5]",
-        '[{"values": [1]}]',
-        '[{"name": " ", "values": [1]}]',
-        '[{"name": "a"}]',
-        '[{"name": "a", "values": []}]',
-        '[{"name": "a", "values": [0]}]',
-        '[{"name": "a", "values": [1.5]}]',
-        '[{"name": "a", "values": "1"}]',
-        '[{"name": "a", "values": [1], "color": [1, 2]}]',
-        '[{"name": "a", "values": [1], "color": [1, 2, 256]}]',
-        '[{"name": "a", "values": [1], "colour": [1, 2, 3]}]',
-        '[{"name": "a", "values": [1], "terminology": "x|y"}]',
-        '[{"name": "a", "values": [1]}, {"name": "A", "values": [2]}]',
-        '[{"name": "a", "values": [1]}, {"name": "b", "values": [1]}]',
-    ],
-)
-def test_wrong_files_of_structures_are_refused(text, tmp_path):
-    file = tmp_path / "structures.json"
-    file.write_text(text)
-    with pytest.raises(EmimError) as caught:
-        read_structures(file)
-    assert str(file) in caught.value.where
-
-
 # ---- the pre-training model ---------------------------------------------------------------------
 
 
@@ -325,61 +237,21 @@ def test_finetuning_augmentation_moves_image_and_label_together():
         assert inside > 5 * abs(outside) and result["label"].sum() > 100
 
 
-# ---- transfer -----------------------------------------------------------------------------------
-
-NETWORK = NetworkConfig(filters=4, blocks=(1, 1, 1, 1))
+# ---- loss and whole runs ------------------------------------------------------------------------
 
 
-def pretrained(modalities=2, network=NETWORK):
-    torch.manual_seed(3)
-    net = MaskedAutoencoder(modalities, PretrainConfig(network=network))
-    with torch.no_grad():
-        net.tokens.value.copy_(torch.arange(1.0, modalities + 1))
-    return net
-
-
-def test_transfer_takes_encoder_and_tokens():
-    source, target = pretrained(), Segmenter(2, 3, NETWORK)
-    report = transfer(source.state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
-    x = torch.randn(1, 2, 16, 16, 16)
-    nothing = torch.zeros(1, 2, dtype=torch.bool)
-    ours = target.unet.encoder(target.tokens(x, nothing))
-    for a, b in zip(source.encode(x, nothing), ours, strict=True):
-        assert torch.allclose(a, b)
-    assert target.tokens.value.tolist() == [1, 2]
-    assert not any("up_layers" in n for n in report.loaded)
-    assert {n.split(".")[0] for n, _ in report.left_out} == {"head", "fine_head", "up_layers"}
-    everything = {*report.loaded, *report.new}
-    assert everything == set(target.state_dict())
-    assert "new, at random" in report.text()
-
-
-@pytest.mark.parametrize("growth", [1.0, 30.0])
-def test_transferred_weights_get_the_scale_of_fresh_ones_and_compute_the_same(growth):
-    source = pretrained()
-    with torch.no_grad():
-        for name, weight in source.named_parameters():
-            if "conv" in name:
-                weight *= growth
+@pytest.mark.parametrize("overlapping", [True, False])
+def test_segmentation_loss_rewards_the_right_answer(overlapping):
     torch.manual_seed(0)
-    target = Segmenter(2, 3, NETWORK).eval()
-    fresh = copy.deepcopy(target)
-    x, present = torch.randn(2, 2, 32, 32, 32), torch.ones(2, 2, dtype=torch.bool)
-    transfer(source.state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
-    before, logits = target.unet.encoder(x), target(x, present)
-    factors = match_fresh_scale(target, fresh, x, present)
-    after = target.unet.encoder(x)
-    for a, b, factor in zip(before, after, factors, strict=True):
-        assert torch.allclose(a * factor, b, atol=2e-3 * float(b.abs().max())), "the same but for the scale"
-    wanted = [float(level.std()) for level in fresh.pyramid(x, present)]
-    assert [float(level.std()) for level in after] == pytest.approx(wanted, rel=0.01)
-    conv1 = target.unet.encoder.layers[2]["blocks"][0].conv1.weight
-    assert float(conv1.norm()) == pytest.approx(
-        float(fresh.unet.encoder.layers[2]["blocks"][0].conv1.weight.norm()), rel=1e-4
-    )
-    assert 0.4 < target(x, present).std() / fresh(x, present).std() < 2.5
-    if growth > 1:
-        assert logits.std() > 5 * fresh(x, present).std(), "without it the logits start far too large"
+    inner = torch.zeros(2, 1, 8, 8, 8, dtype=torch.bool)
+    inner[..., 2:5] = True
+    outer = torch.zeros_like(inner)
+    outer[..., 2:7] = True
+    label = torch.cat([outer, inner] if overlapping else [outer & ~inner, inner], 1)
+    channels = label if overlapping else torch.cat([~label.any(1, keepdim=True), label], 1)
+    right = channels.float() * 20 - 10
+    loss = SegmentationLoss(overlapping)
+    assert loss(right, label) < 0.01 < 1 < loss(-right, label)
 
 
 def test_crops_are_not_mirrored_where_structures_are_named_by_side(phantoms, small_finetune):
@@ -398,96 +270,6 @@ def test_what_could_not_be_written_as_a_model_is_refused_before_training(phantom
     reversed_ = dataclasses.replace(config, structures=config.structures[::-1])
     with pytest.raises(EmimError, match="No model could be written.*wrong order"):
         plan_finetuning(scan(phantoms), reversed_)
-
-
-def test_crops_of_nothing_but_air_leave_the_scale():
-    torch.manual_seed(0)
-    fresh, target = Segmenter(2, 3, NETWORK).eval(), Segmenter(2, 3, NETWORK).eval()
-    before = copy.deepcopy(target.unet.encoder.conv_init.weight)
-    empty, present = torch.zeros(1, 2, 32, 32, 32), torch.ones(1, 2, dtype=torch.bool)
-    factors = match_fresh_scale(target, fresh, empty, present)
-    assert factors[0] == 1.0 and all(0 < f < float("inf") for f in factors)
-    assert torch.equal(target.unet.encoder.conv_init.weight, before)
-
-
-def test_the_scale_is_measured_on_crops_that_show_something():
-    class Steps:
-        def samples(self, step, few):
-            image = torch.zeros(1, 2, 4, 4, 4)
-            image[:, 0] = step > 0  # of a modality that is left out at step 1
-            return {"input": image, "present": torch.tensor([[step != 1, True]])}
-
-    assert _with_content(Steps(), range(1))["present"].all()
-    assert _with_content(Steps(), range(1))["input"].any()
-
-
-def test_rates_in_proportion_to_size():
-    torch.manual_seed(0)
-    fresh = Segmenter(2, 3, NETWORK)
-    learned = copy.deepcopy(fresh)
-    small, grown = "unet.encoder.conv_init.weight", "unet.encoder.layers.0.blocks.0.conv1.weight"
-    with torch.no_grad():
-        learned.get_parameter(small).mul_(0.06)
-        learned.get_parameter(grown).mul_(5)
-        learned.get_parameter("unet.encoder.layers.0.blocks.0.norm1.weight").mul_(0.1)
-    named = [name for name, _ in learned.named_parameters()]
-    assert rates_by_size(learned, fresh, [*named, "scale of the weights"]) == {small: 2**-4}
-
-
-def test_all_that_was_transferred_learns_at_the_chosen_rate(
-    phantoms, cache, tmp_path, small_pretrain, small_finetune, seen_rates
-):
-    pre = pretrain(phantoms, tmp_path / "pre", small_pretrain(train__steps=2), cache=cache)
-    seen = seen_rates()
-    config = small_finetune(transferred_rate=0.5)
-    for resume in (False, True):  # which knows no more of the weights than transfer.json
-        with pytest.raises(Cancelled):
-            finetune(phantoms, tmp_path / "fine", pre, config, cache=cache, resume=resume)
-    report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
-    assert report["rates"] == {} and seen[0] == seen[1]
-    assert seen[0] == {name: 1.0 if name in report["new"] else 0.5 for name in seen[0]}
-
-
-def test_transfer_arranges_modalities_by_name():
-    source, target = pretrained(3), Segmenter(3, 2, NETWORK)
-    report = transfer(source.state_dict(), target, ("T1", "T2", "FLAIR"), ("FLAIR", "T1", "ADC"), "run")
-    old, new = source.encoder.conv_init.weight, target.unet.encoder.conv_init.weight
-    assert torch.equal(new[:, 0], old[:, 2]) and torch.equal(new[:, 1], old[:, 0])
-    assert torch.allclose(new[:, 2], old.mean(1))
-    assert target.tokens.value.tolist() == [3, 1, 2]
-    assert {n for n, _ in report.adapted} == set(target.modality_axes)
-    report.rates = {"a": 0.5, "b": 2.0**-4}
-    assert "2 tensors, at 1/16 of the rate or more" in report.text()
-
-
-def test_a_mismatch_is_refused_and_changes_nothing():
-    target = Segmenter(2, 3, NetworkConfig(filters=6, blocks=(1, 1, 1, 1)))
-    before = {k: v.clone() for k, v in target.state_dict().items()}
-    with pytest.raises(EmimError, match="do not fit"):
-        transfer(pretrained().state_dict(), target, ("T1", "T2"), ("T1", "T2"), "run")
-    deeper = Segmenter(2, 3, NetworkConfig(filters=4, blocks=(2, 1, 1, 1)))
-    with pytest.raises(EmimError, match="lack"):
-        transfer(pretrained().state_dict(), deeper, ("T1", "T2"), ("T1", "T2"), "run")
-    with pytest.raises(EmimError, match="share no modality"):
-        transfer(pretrained().state_dict(), Segmenter(2, 3, NETWORK), ("T1", "T2"), ("CT", "PET"), "run")
-    assert all(torch.equal(before[k], v) for k, v in target.state_dict().items())
-
-
-# ---- loss and whole runs ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overlapping", [True, False])
-def test_segmentation_loss_rewards_the_right_answer(overlapping):
-    torch.manual_seed(0)
-    inner = torch.zeros(2, 1, 8, 8, 8, dtype=torch.bool)
-    inner[..., 2:5] = True
-    outer = torch.zeros_like(inner)
-    outer[..., 2:7] = True
-    label = torch.cat([outer, inner] if overlapping else [outer & ~inner, inner], 1)
-    channels = label if overlapping else torch.cat([~label.any(1, keepdim=True), label], 1)
-    right = channels.float() * 20 - 10
-    loss = SegmentationLoss(overlapping)
-    assert loss(right, label) < 0.01 < 1 < loss(-right, label)
 
 
 def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, small_pretrain, small_finetune):

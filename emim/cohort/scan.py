@@ -102,6 +102,11 @@ class Scan:
         return self.cohort.modalities
 
     @property
+    def left_out(self) -> set[str]:
+        """Ids and subjects of the cases that are not usable."""
+        return {name for row in self.rows if not row.usable for name in (row.id, row.subject)}
+
+    @property
     def label_values(self) -> tuple[int, ...]:
         """All values other than 0 in the labels of usable cases."""
         return tuple(sorted({v for r in self.rows if r.usable for v in r.label_values or ()}))

@@ -147,8 +147,7 @@ def _classes(study: Study, found: Scan, file: Path | None) -> dict[str, str] | N
     if file is None:
         hint = "Give --classes FILE: CSV with the columns case and class."
         raise EmimError("Nothing says to which class each case belongs.", hint=hint)
-    left_out = {name for row in found.rows if not row.usable for name in (row.id, row.subject)}
-    return read_classes(file, found.cohort, left_out)
+    return read_classes(file, found.cohort, found.left_out)
 
 
 def _counts(study: Study, given: Sequence[int] | None, there: int) -> tuple[int, ...]:

@@ -60,8 +60,7 @@ def classes_of(found: Scan, config: FinetuneConfig) -> dict[str, str] | None:
     """
     if config.task != "classification":
         return None
-    left_out = {name for row in found.rows if not row.usable for name in (row.id, row.subject)}
-    return read_classes(config.classification.labels, found.cohort, left_out)
+    return read_classes(config.classification.labels, found.cohort, found.left_out)
 
 
 def completed(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
