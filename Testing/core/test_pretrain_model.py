@@ -202,7 +202,8 @@ def test_a_step_never_waits_for_the_device(settings, changes):
 
 def test_half_precision_leaves_losses_and_statistics_in_float32(settings):
     torch.manual_seed(0)
-    config = settings()
+    # Not 2³ voxels at any level: of such PyTorch 2.13 leaves holes in the CPU's bfloat16 gradient.
+    config = settings(train__crop=32, regulariser__view="whole")
     model, data = PretrainModel(3, config), make_batch(config)
     exact, values = model(data, 0)
     with torch.autocast("cpu", torch.bfloat16):
