@@ -15,7 +15,7 @@ from emim.config import PRESETS, NetworkConfig, PretrainConfig, RegulariserConfi
 from emim.errors import EmimError
 from emim.masking.units import from_units, to_units, to_voxels
 from emim.networks.build import build_pretrainer, build_segmenter
-from emim.networks.positions import sine_positions
+from emim.networks.positions import Rotation, places, sine_positions
 from emim.networks.token_index import TokenIndex
 from emim.networks.transfer import transfer
 from emim.networks.unetr_decoder import Upsample
@@ -174,12 +174,18 @@ def test_positions_matter(objective, monkeypatch):
     moved = b.clone()
     moved[:, :, 0, 0], moved[:, :, 0, 1] = b[:, :, 0, 1], b[:, :, 0, 0]
     assert not torch.allclose(a, moved, atol=1e-2), "features know where their patch is"
-    zeros = lambda grid, width, device=None: torch.zeros(int(np.prod(grid)), width)  # noqa: E731
-    monkeypatch.setattr("emim.networks.vit.sine_positions", zeros)
+    without_positions(monkeypatch)
     a, b = net.encode(x, nothing)[0], net.encode(swapped, nothing)[0]
     moved = b.clone()
     moved[:, :, 0, 0], moved[:, :, 0, 1] = b[:, :, 0, 1], b[:, :, 0, 0]
     assert torch.allclose(a, moved, atol=1e-5), "and only from the position embeddings"
+
+
+def without_positions(monkeypatch):
+    zeros = lambda grid, width, device=None: torch.zeros(int(np.prod(grid)), width)  # noqa: E731
+    monkeypatch.setattr("emim.networks.vit.sine_positions", zeros)
+    monkeypatch.setattr("emim.networks.vit_pretrainer.sine_positions", zeros)
+    monkeypatch.setattr(Rotation, "turn", lambda self, x: x)
 
 
 def test_position_embeddings_differ_everywhere_and_keep_their_distances():
@@ -187,6 +193,65 @@ def test_position_embeddings_differ_everywhere_and_keep_their_distances():
     assert len(torch.unique(small, dim=0)) == 24 and not small[:, 24:].any()
     inner = large.view(4, 5, 6, 26)[1:3, 1:4, 1:5].reshape(-1, 26)
     torch.testing.assert_close(small, inner)
+
+
+def test_turned_queries_and_keys_know_their_distance_alone():
+    q, k = torch.randn(2, 1, 1, 1, 14, dtype=torch.double)
+    where = torch.tensor([[0.0, 1.5, -2.0], [1.0, 0.5, -2.0]], dtype=torch.double)
+
+    def score(of, to):
+        return (Rotation.at(of[None], 14).turn(q) * Rotation.at(to[None], 14).turn(k)).sum()
+
+    shifted = where + torch.tensor([3.0, -1.0, 2.0])
+    torch.testing.assert_close(score(*where), score(*shifted))
+    torch.testing.assert_close(score(where[0], where[0]), (q * k).sum())
+    assert abs(score(*where) - (q * k).sum()) > 1e-3
+    turned = Rotation.at(where, 14).turn(q.expand(1, 2, 1, 14))
+    assert torch.equal(turned[..., 12:], q.expand(1, 2, 1, 14)[..., 12:]), "two channels are left over"
+    assert not torch.allclose(turned[:, 0], turned[:, 1], atol=1e-2)
+    assert Rotation.at(where, 14).turn(q.bfloat16().expand(1, 2, 1, 14)).dtype == torch.bfloat16
+
+
+def test_patches_have_other_rotations_where_they_have_other_places():
+    """The tokens of a padded batch and those of the whole grid are told the same place."""
+    encoder = VisionTransformer(2, NETWORK)
+    x = torch.randn(2, 2, *SHAPE)
+    visible = torch.rand(2, 2, 12) < 0.5
+    index = TokenIndex.of(visible)
+    everywhere, padded = encoder.place(x), encoder.place(x, index)
+    for t, row in enumerate(index.unpad(padded.cos)):
+        at = int(index.modality[t]) * 12 + int(index.patch[t])
+        assert torch.equal(row, everywhere.cos[at])
+    assert len(torch.unique(torch.cat([*everywhere[:2]], -1)[:12].flatten(1), dim=0)) == 12
+    assert torch.equal(everywhere.sin[:12], everywhere.sin[12:]), "and all modalities alike"
+    assert places(GRID)[0].tolist() == [-0.5, -1.0, -0.5]
+
+
+def opposites(samples=8):
+    """Two modalities, one the negative of the other, one of them hidden: only the same place tells."""
+    values = torch.randn(samples, 1, 4, 4, 4)
+    hidden = torch.zeros(samples, 2, 16, 16, 16, dtype=torch.bool)
+    hidden[: samples // 2, 0] = hidden[samples // 2 :, 1] = True
+    return to_voxels(torch.cat([values, -values], 1), 4), hidden
+
+
+@pytest.mark.parametrize(("objective", "decoder"), [("mae", "light"), ("mim", "linear")])
+@pytest.mark.parametrize("positions", [True, False])
+def test_it_learns_to_look_at_the_same_place(objective, decoder, positions, monkeypatch):
+    """Values differ in each batch, so that nothing can be learned by heart."""
+    if not positions:
+        without_positions(monkeypatch)
+    torch.manual_seed(0)
+    size = NetworkConfig(backbone="vit", patch=4, width=48, depth=2, heads=4)
+    net = build_pretrainer(2, PretrainConfig(network=size, objective=objective, decoder=decoder))
+    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
+    for _ in range(120):
+        x, hidden = opposites()
+        loss = (net(x, hidden)[0] - x)[hidden].square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.2 if positions else loss > 0.8
 
 
 def test_features_are_the_mean_of_what_is_visible():
@@ -290,7 +355,7 @@ def test_transfer_takes_the_encoder_with_its_norm(objective, decoder):
     assert {n.split(".")[0] for n, _ in report.left_out} <= {"decoder", "mask_token"}
     x = torch.randn(1, 3, *SHAPE)
     index = TokenIndex.of(torch.ones(1, 3, 12, dtype=torch.bool))
-    states = [e(index.pad(e.embed(x, index)))[-1] for e in (source.encoder, target.encoder)]
+    states = [e.encode_visible(x, index)[-1] for e in (source.encoder, target.encoder)]
     assert torch.equal(*states)
 
 

@@ -64,6 +64,6 @@ class VitClassifier(Classifier):
     def pyramid(self, x: torch.Tensor, present: torch.Tensor) -> list[torch.Tensor]:
         visible = self.encoder.visible(x, ~present)
         index = TokenIndex.of(visible)
-        tokens = self.encoder(index.pad(self.encoder.embed(x, index)), index.keep)[-1]
+        tokens = self.encoder.encode_visible(x, index)[-1]
         placed = index.place(index.unpad(tokens), tokens.new_zeros(*visible.shape, tokens.shape[-1]))
         return [mean_over_modalities(placed, visible, self.encoder.grid(x))]

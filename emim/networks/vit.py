@@ -17,7 +17,7 @@ from torch import nn
 
 from emim.config import NetworkConfig
 from emim.masking.units import to_units
-from emim.networks.positions import sine_positions
+from emim.networks.positions import Rotation, places, sine_positions
 from emim.networks.token_index import TokenIndex
 from emim.networks.transformer import Block, initialise
 
@@ -32,7 +32,7 @@ class VisionTransformer(nn.Module):
 
     def __init__(self, modalities: int, config: NetworkConfig) -> None:
         super().__init__()
-        self.side, self.width = config.patch, config.width
+        self.side, self.width, self.heads = config.patch, config.width, config.heads
         self.weight = nn.Parameter(torch.empty(modalities, self.width, self.side**3))
         self.modality = nn.Parameter(torch.empty(modalities, self.width))
         self.blocks = nn.ModuleList(Block(self.width, config.heads) for _ in range(config.depth))
@@ -66,12 +66,29 @@ class VisionTransformer(nn.Module):
         tokens = [F.linear(v, w, b) for v, w, b in zip(voxels, self.weight, self.modality, strict=True)]
         return torch.cat(tokens) + self.positions(x)[index.patch]
 
+    def place(self, x: torch.Tensor, index: TokenIndex | None = None) -> Rotation:
+        """Where the tokens of ``index``, a padded batch, are in ``x``; None: all, modality by modality."""
+        where = places(self.grid(x), x.device)
+        where = where.repeat(x.shape[1], 1) if index is None else index.pad(where[index.patch])
+        return Rotation.at(where, self.width // self.heads)
+
+    def encode_visible(
+        self, x: torch.Tensor, index: TokenIndex, after: Collection[int] = ()
+    ) -> list[torch.Tensor]:
+        """Encode the visible tokens of ``x`` alone, as a padded batch; see :meth:`forward`."""
+        return self(index.pad(self.embed(x, index)), self.place(x, index), index.keep, after)
+
     def forward(
-        self, tokens: torch.Tensor, keep: torch.Tensor | None = None, after: Collection[int] = ()
+        self,
+        tokens: torch.Tensor,
+        place: Rotation,
+        keep: torch.Tensor | None = None,
+        after: Collection[int] = (),
     ) -> list[torch.Tensor]:
         """Encode ``tokens`` (B, L, C).
 
         Args:
+            place: where they are.
             keep: boolean (B, L), false for padding; None: none.
             after: numbers of blocks, below the depth.
 
@@ -80,7 +97,7 @@ class VisionTransformer(nn.Module):
         """
         states = []
         for done, block in enumerate(self.blocks, 1):
-            tokens = block(tokens, keep=keep)
+            tokens = block(tokens, place, keep=keep)
             if done in after:
                 states.append(tokens)
         return [*states, self.norm(tokens)]

@@ -17,7 +17,7 @@ from torch import nn
 from emim.config import NetworkConfig, PretrainConfig
 from emim.errors import EmimError
 from emim.masking.units import from_units
-from emim.networks.positions import sine_positions
+from emim.networks.positions import Rotation, places, sine_positions
 from emim.networks.token_index import TokenIndex
 from emim.networks.transformer import Block, initialise
 from emim.networks.vit import VisionTransformer, mean_over_modalities
@@ -84,7 +84,7 @@ class VitPretrainer(nn.Module):
         if self.drops:
             patches = self.decoder(tokens, index, self.encoder.grid(x))
         else:
-            patches = self.decoder(tokens).unflatten(1, visible.shape[1:])
+            patches = self.decoder(tokens, self.encoder.place(x)).unflatten(1, visible.shape[1:])
         reconstruction = from_units(patches, self.encoder.side, tuple(x.shape[-3:]))
         return reconstruction, [self._features(x, visible, tokens, index)]
 
@@ -96,11 +96,11 @@ class VitPretrainer(nn.Module):
         tokens = self.encoder.embed(x, index)
         stand_in = self.mask_token + self.encoder.modality[:, None] + self.encoder.positions(x)
         tokens = index.place(tokens, stand_in.to(tokens.dtype).expand(len(x), -1, -1, -1))
-        return self.encoder(tokens.flatten(1, 2))[-1], index
+        return self.encoder(tokens.flatten(1, 2), self.encoder.place(x))[-1], index
 
     def _encoded_visible(self, x: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, TokenIndex]:
         index = TokenIndex.of(visible)
-        return self.encoder(index.pad(self.encoder.embed(x, index)), index.keep)[-1], index
+        return self.encoder.encode_visible(x, index)[-1], index
 
     def _features(
         self, x: torch.Tensor, visible: torch.Tensor, tokens: torch.Tensor, index: TokenIndex
@@ -127,7 +127,8 @@ class QueryDecoder(nn.Module):
     def __init__(self, modalities: int, network: NetworkConfig, blocks: int) -> None:
         super().__init__()
         heads = max(1, round(network.heads * 2 / 3))
-        self.width = network.width // network.heads * heads
+        self.head_width = network.width // network.heads
+        self.width = self.head_width * heads
         self.enter = nn.Linear(network.width, self.width)
         self.norm_context = nn.LayerNorm(self.width)
         self.modality = nn.Parameter(torch.empty(modalities, self.width))
@@ -139,11 +140,14 @@ class QueryDecoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor, index: TokenIndex, grid: tuple[int, int, int]) -> torch.Tensor:
         """Patches (B, M, N, voxels) from encoded ``tokens``, a padded batch (B, L, C)."""
-        places = sine_positions(grid, self.width, tokens.device)
-        queries = (self.modality[:, None] + places).flatten(0, 1).expand(len(tokens), -1, -1)
-        context = self.norm_context(self.enter(tokens) + index.pad(places[index.patch]))
+        known = sine_positions(grid, self.width, tokens.device)
+        queries = (self.modality[:, None] + known).flatten(0, 1).expand(len(tokens), -1, -1)
+        context = self.norm_context(self.enter(tokens) + index.pad(known[index.patch]))
+        where = places(grid, tokens.device)
+        asked = Rotation.at(where.repeat(len(self.modality), 1), self.head_width)
+        told = Rotation.at(index.pad(where[index.patch]), self.head_width)
         for block in self.blocks:
-            queries = block(queries, context, index.keep)
+            queries = block(queries, asked, context, told, index.keep)
         return self.head(self.norm(queries)).unflatten(1, index.shape[1:])
 
 
@@ -152,12 +156,14 @@ class TokenDecoder(nn.Module):
 
     def __init__(self, network: NetworkConfig, blocks: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(network.width, network.heads) for _ in range(blocks)))
+        self.blocks = nn.ModuleList(Block(network.width, network.heads) for _ in range(blocks))
         # The encoder's output is normalised already.
         self.norm = nn.LayerNorm(network.width) if blocks else nn.Identity()
         self.head = nn.Linear(network.width, network.patch**3)
         initialise(self)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, C) to (B, L, voxels)."""
-        return self.head(self.norm(self.blocks(tokens)))
+    def forward(self, tokens: torch.Tensor, place: Rotation) -> torch.Tensor:
+        """Map (B, L, C) at ``place`` to (B, L, voxels)."""
+        for block in self.blocks:
+            tokens = block(tokens, place)
+        return self.head(self.norm(tokens))

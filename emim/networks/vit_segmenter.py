@@ -48,7 +48,7 @@ class VitSegmenter(nn.Module):
             present = x.new_ones(x.shape[:2], dtype=torch.bool)
         visible, grid = self.encoder.visible(x, ~present), self.encoder.grid(x)
         index = TokenIndex.of(visible)
-        states = self.encoder(index.pad(self.encoder.embed(x, index)), index.keep, self.after)
+        states = self.encoder.encode_visible(x, index, self.after)
         maps = []
         for tokens in states:
             background = tokens.new_zeros(*visible.shape, tokens.shape[-1])
