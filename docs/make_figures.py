@@ -19,7 +19,8 @@ from emim.cohort.scan import scan
 from emim.config import MaskConfig, PreprocessConfig, PretrainConfig, override, with_preset
 from emim.masking.patterns import KINDS, draw_mask
 from emim.masking.units import from_units, to_units
-from emim.networks import vit
+from emim.networks import vit, vit_pretrainer
+from emim.networks.positions import Rotation
 from emim.objectives.collapse_lines import collapse_lines
 from emim.objectives.gauges import effective_rank
 from emim.phantom.generate import generate
@@ -194,22 +195,27 @@ def gauges(work: Path) -> plt.Figure:
 
 
 def losses(work: Path) -> None:
-    """The report's loss curve of a run that learns, and of the same masked autoencoder without positions."""
+    """The report's loss curve of a masked autoencoder, and of the same one whose positions are zero."""
     config = with_preset(PretrainConfig(), "tiny")
-    config = override(config, {"train.crop": 32, "train.validate_every": 25, "train.steps": 400})
-    sound = override(config, {"network.filters": 8, "train.learning_rate": 3e-3})
-    broken = {"network.backbone": "vit", "objective": "mae", "mask.pattern": "position"}
-    broken |= {"network.width": 96, "network.depth": 3, "regulariser.name": "none"}
-    _loss_of(pretrain(cohort(work), work / "sound", sound, cache=work / "cache", overwrite=True), "sound")
-    positions = vit.sine_positions
-    vit.sine_positions = lambda *a, **k: torch.zeros_like(positions(*a, **k))
+    config = override(
+        config, {"train.crop": 32, "train.batch": 8, "train.steps": 1000, "train.validate_every": 50}
+    )
+    config = override(config, {"train.learning_rate": 3e-3, "preprocess.spacing": "5,5,5"})
+    config = override(config, {"network.backbone": "vit", "network.width": 96, "network.depth": 4})
+    config = override(config, {"objective": "mae", "mask.pattern": "random", "regulariser.name": "none"})
+    heads = work / "coarse_heads"
+    if not heads.exists():
+        generate(heads, subjects=60, seed=7, spacing=5)
+    _loss_of(pretrain(heads, work / "sound", config, cache=work / "cache", overwrite=True), "sound")
+    sines, turn = vit.sine_positions, Rotation.turn
+    vit.sine_positions = vit_pretrainer.sine_positions = lambda *a, **k: torch.zeros_like(sines(*a, **k))
+    Rotation.turn = lambda self, x: x
     try:
-        run = pretrain(
-            cohort(work), work / "broken", override(config, broken), cache=work / "cache", overwrite=True
-        )
+        broken = pretrain(heads, work / "broken", config, cache=work / "cache", overwrite=True)
     finally:
-        vit.sine_positions = positions
-    _loss_of(run, "broken")
+        vit.sine_positions = vit_pretrainer.sine_positions = sines
+        Rotation.turn = turn
+    _loss_of(broken, "broken")
 
 
 def _loss_of(run: Path, name: str) -> None:

@@ -47,7 +47,7 @@ class Rotation(NamedTuple):
 
     Between a query and a key that are turned, only the distance of their places counts, so attention sees
     what lies where from the first step on. With position embeddings alone it has to learn that first, for
-    which the budgets here do not suffice (Testing/benchmarks/STUDIES.md, section 15).
+    which the budgets here do not suffice (Testing/benchmarks/RESULTS.md, section 9).
 
     Attributes:
         cos, sin: (…, L, 1, pairs), of the angle of each pair of channels of a head.

@@ -30,15 +30,20 @@ def _swin_stages(config: PretrainConfig) -> tuple[int, ...]:
     return (2,) * max(fitting, default=1)
 
 
-def _transformer_rate(config: PretrainConfig) -> float:
-    """Transformers diverge at the rates that small convolutional networks like."""
+def _vit_rate(config: PretrainConfig) -> float:
+    """Up to the rate that taught it most in the fewest steps (Testing/benchmarks/RESULTS.md, section 9)."""
+    return min(config.train.learning_rate, 3e-3)
+
+
+def _swin_rate(config: PretrainConfig) -> float:
+    """Swin diverges at the rates that small convolutional networks like."""
     return min(config.train.learning_rate, 1e-3)
 
 
-VIT: dict[str, Any] = {"network.backbone": "vit", "train.learning_rate": _transformer_rate}
+VIT: dict[str, Any] = {"network.backbone": "vit", "train.learning_rate": _vit_rate}
 SWIN: dict[str, Any] = {
     "network.backbone": "swin",
     "network.filters": _swin_filters,
     "network.stages": _swin_stages,
-    "train.learning_rate": _transformer_rate,
+    "train.learning_rate": _swin_rate,
 }
