@@ -24,7 +24,7 @@ BACKBONES = {
 # For each backbone a tensor that belongs to the modalities, in pre-training and in segmentation.
 BY_MODALITY = {
     "resunet": ("encoder.conv_init.weight", "unet.encoder.conv_init.weight", 1),
-    "vit": ("encoder.weight", "encoder.weight", 0),
+    "vit": ("encoder.patch_weight", "encoder.patch_weight", 0),
     "swin": ("encoder.patch_embed.proj.weight", "encoder.patch_embed.proj.weight", 1),
 }
 

@@ -97,7 +97,7 @@ def test_the_embedding_is_what_a_linear_map_per_modality_gives():
     index = TokenIndex.of(encoder.visible(x, torch.zeros(1, 2, dtype=torch.bool)))
     tokens = index.place(encoder.embed(x, index), torch.zeros(1, 2, 12, 24))
     for m in range(2):
-        conv = encoder.weight[m].view(24, 1, 4, 4, 4)
+        conv = encoder.patch_weight[m].view(24, 1, 4, 4, 4)
         theirs = F.conv3d(x[:, m : m + 1], conv, encoder.modality[m], stride=4).flatten(2).transpose(1, 2)
         torch.testing.assert_close(tokens[:, m] - sine_positions(GRID, 24), theirs, rtol=1e-4, atol=1e-4)
 
@@ -316,7 +316,7 @@ def test_the_regulariser_acts_on_the_only_level():
     foreground = torch.ones(2, 1, *SHAPE, dtype=torch.bool)
     loss = regulariser(net.encode(x, hidden), net.encode(x, torch.zeros(2, 3, dtype=torch.bool)), foreground)
     loss.backward()
-    assert net.encoder.weight.grad.any()
+    assert net.encoder.patch_weight.grad.any()
 
 
 # ---- segmentation network -----------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_transfer_takes_the_encoder_with_its_norm(objective, decoder):
 def test_transfer_arranges_modalities_by_name():
     source, target = network(), build_segmenter(3, 2, NETWORK)
     transfer(source.state_dict(), target, ("T1", "T2", "FLAIR"), ("FLAIR", "T1", "ADC"), "run")
-    for name in ("weight", "modality"):
+    for name in ("patch_weight", "modality"):
         old, new = getattr(source.encoder, name), getattr(target.encoder, name)
         assert torch.equal(new[0], old[2]) and torch.equal(new[1], old[0])
         torch.testing.assert_close(new[2], old.mean(0))

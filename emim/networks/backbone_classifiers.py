@@ -53,7 +53,7 @@ class VitClassifier(Classifier):
     See :class:`emim.networks.classifier.Classifier`.
     """
 
-    modality_axes: ClassVar[dict[str, int]] = {"encoder.weight": 0, "encoder.modality": 0}
+    modality_axes: ClassVar[dict[str, int]] = {"encoder.patch_weight": 0, "encoder.modality": 0}
 
     def __init__(
         self, modalities: int, classes: int, network: NetworkConfig, design: ClassifierDesign

@@ -33,12 +33,12 @@ class VisionTransformer(nn.Module):
     def __init__(self, modalities: int, config: NetworkConfig) -> None:
         super().__init__()
         self.side, self.width, self.heads = config.patch, config.width, config.heads
-        self.weight = nn.Parameter(torch.empty(modalities, self.width, self.side**3))
+        self.patch_weight = nn.Parameter(torch.empty(modalities, self.width, self.side**3))
         self.modality = nn.Parameter(torch.empty(modalities, self.width))
         self.blocks = nn.ModuleList(Block(self.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(self.width)
         initialise(self)
-        for weight in self.weight:
+        for weight in self.patch_weight:
             nn.init.xavier_uniform_(weight)
         nn.init.normal_(self.modality, std=0.02)
 
@@ -63,7 +63,7 @@ class VisionTransformer(nn.Module):
     def embed(self, x: torch.Tensor, index: TokenIndex) -> torch.Tensor:
         """Tokens (T, C) of the patches of ``x`` (B, M, Z, Y, X) that are visible."""
         voxels = to_units(x, self.side)[index.sample, index.modality, index.patch].split(index.sizes)
-        tokens = [F.linear(v, w, b) for v, w, b in zip(voxels, self.weight, self.modality, strict=True)]
+        tokens = [F.linear(v, w, b) for v, w, b in zip(voxels, self.patch_weight, self.modality, strict=True)]
         return torch.cat(tokens) + self.positions(x)[index.patch]
 
     def place(self, x: torch.Tensor, index: TokenIndex | None = None) -> Rotation:

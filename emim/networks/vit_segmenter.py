@@ -25,7 +25,7 @@ class VitSegmenter(nn.Module):
     """
 
     modality_axes: ClassVar[dict[str, int]] = {
-        "encoder.weight": 0,
+        "encoder.patch_weight": 0,
         "encoder.modality": 0,
         "unetr.stem.conv1.weight": 1,
         "unetr.stem.carry.weight": 1,
