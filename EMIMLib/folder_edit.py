@@ -34,6 +34,12 @@ class FolderEdit(qt.QWidget):
             layout, _("Open"), _("Show the folder in the file browser"), self._open
         )
 
+    def setFolder(self, folder: Path) -> None:
+        """Show a folder that was chosen elsewhere."""
+        if Path(folder) != self._folder:
+            self._folder = Path(folder)
+            self.line.text = str(folder)
+
     def _button(self, layout, text: str, toolTip: str, slot: Callable[[], None]):
         button = qt.QToolButton()
         button.text = text

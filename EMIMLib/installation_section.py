@@ -37,7 +37,10 @@ class InstallationSection:
         self.update()
 
     def update(self) -> None:
-        """Show what is missing now."""
+        """Show what is missing now, and the folders, which the other panel may have changed."""
+        self.modelsEdit.setFolder(settings.modelsFolder())
+        self.runsEdit.setFolder(settings.runsFolder())
+        self.cacheEdit.setFolder(settings.cacheFolder() or default_folder())
         absent = dependencies.missing()
         error = dependencies.blocked()
         if error is not None:

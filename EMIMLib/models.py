@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from emim.errors import EmimError
 from emim.package.archive import PackageFiles
 from emim.package.bundle import read_card, read_package
 from emim.package.model import ModelCard
+from emim.replace import replace_file
 
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names of one system or another
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps
@@ -187,16 +189,27 @@ class ModelRegistry:
                     shutil.copyfileobj(original, copy)
             read_package(work / "model")  # the copy is sound, not only the original
             if taken is not None:
-                os.replace(taken, work / "replaced")
-            os.replace(work / "model", target)
+                replace_file(taken, work / "replaced")
+            try:
+                replace_file(work / "model", target)
+            except OSError:
+                if taken is not None:
+                    replace_file(work / "replaced", taken)
+                raise
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            if taken is None or taken.exists() or target.exists():  # else the old model lies in it
+                shutil.rmtree(work, ignore_errors=True)
 
 
-def folderName(name: str) -> str:
-    """``name`` as a folder name that every system allows; non-ASCII letters stay."""
+def folderName(name: str, unique: bool = False) -> str:
+    """``name`` as a folder name that every system allows; non-ASCII letters stay.
+
+    Args:
+        unique: other names give other folder names: what is changed gets a mark of the whole name.
+    """
     text = FORBIDDEN.sub("_", name).strip(" .")[:80].strip(" .") or "model"
-    return f"_{text}" if RESERVED.fullmatch(text) else text
+    text = f"_{text}" if RESERVED.fullmatch(text) else text
+    return f"{text}-{zlib.crc32(name.encode()):08x}" if unique and text != name else text
 
 
 def _looksLikePackage(path: Path) -> bool:

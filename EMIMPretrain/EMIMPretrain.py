@@ -99,6 +99,7 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic.close()
 
     def enter(self):
+        self.installation.update()
         self.initializeParameterNode()
         self.runs.watch(True)
         self.runs.attachRemembered()

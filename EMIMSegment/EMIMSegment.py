@@ -136,8 +136,13 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.state.parameterNode is None:
             return
         self.modelSection.refresh()
-        self.inputsSection.guess()
+        self._guess()
         self.update()
+
+    def _guess(self) -> None:
+        """Fill in the inputs, but not while a run works on those that are shown."""
+        if self.state.job is None:
+            self.inputsSection.guess()
 
     def update(self) -> None:
         """Bring every section up to date with the parameter node and with what is running."""
@@ -153,7 +158,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _makeSections(self) -> None:
         ui, logic, state = self.ui, self.logic, self.state
-        self.modelSection = ModelSection(ui, logic, state)
+        self.modelSection = ModelSection(ui, logic, state, self._guess)
         self.inputsSection = InputsSection(ui, logic, state)
         self.alignmentSection = AlignmentSection(ui, logic, state)
         self.resultSection = ResultSection(ui, logic, state)
@@ -214,8 +219,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.state.parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
             return
         try:
-            if self.state.job is None:
-                self.inputsSection.guess()
+            self._guess()
             self.update()
         except Exception as error:
             showError(error)

@@ -198,11 +198,11 @@ def losses(work: Path) -> None:
     """The report's loss curve of a masked autoencoder, and of the same one whose positions are zero."""
     config = with_preset(PretrainConfig(), "tiny")
     config = override(
-        config, {"train.crop": 32, "train.batch": 8, "train.steps": 1000, "train.validate_every": 50}
+        config, {"train.crop": 32, "train.batch": 8, "train.steps": 3000, "train.validate_every": 100}
     )
     config = override(config, {"train.learning_rate": 3e-3, "preprocess.spacing": "5,5,5"})
     config = override(config, {"network.backbone": "vit", "network.width": 96, "network.depth": 4})
-    config = override(config, {"objective": "mae", "mask.pattern": "random", "regulariser.name": "none"})
+    config = override(config, {"objective": "mae", "regulariser.name": "none"})
     heads = work / "coarse_heads"
     if not heads.exists():
         generate(heads, subjects=60, seed=7, spacing=5)

@@ -26,6 +26,7 @@ class CohortSection:
         # Of the parameter node, as last shown; None at first, when the widget may show what it remembers.
         self._folder: str | None = None
         self._shown = None  # the table and its choice of cases, as last drawn
+        self._proposed = None  # structures told by the last cohort, until the user changes them
         progress = TaskProgress(ui.cohortProgressBar, ui.cohortStatusLabel)
         self.scan = ShortTask(
             state, ui.scanButton, progress, _("Reading the cohort…"), self._beginScan, self._onScanned
@@ -128,8 +129,10 @@ class CohortSection:
         self._explanation = ""
         self.logic.applyExcluded(node, run.table)
         self.state.table = run.table
-        if run.table.labelValues and not self.logic.structures(node):
-            self.logic.setStructures(node, self.logic.structuresFromCohort(run.table))
+        present = self.logic.structures(node)
+        if run.table.labelValues and (not present or present == self._proposed):
+            self._proposed = self.logic.structuresFromCohort(run.table)
+            self.logic.setStructures(node, self._proposed)
 
     def _onPracticeMade(self, run) -> None:
         if self.state.parameterNode is None:

@@ -20,7 +20,7 @@ from emim.replace import replace_file
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
-from .case_loader import FILE, ONE_FILE
+from .case_loader import FILE, ONE_FILE, caseOf
 from .cohort_table import CaseRow, CohortTable
 from .structures import Structure, checkStructures
 
@@ -41,7 +41,7 @@ def exportedLabels(table: CohortTable, runsFolder: Path) -> dict[str, Path]:
 
 
 def labelFile(folder: Path, row: CaseRow) -> Path:
-    return folder / (folderName(row.id) + SUFFIX)
+    return folder / (folderName(row.id, unique=True) + SUFFIX)
 
 
 def exportLabels(
@@ -60,10 +60,16 @@ def exportLabels(
         The label map, ``.nii.gz``.
 
     Raises:
-        EmimError: when segments and structures do not fit, segments of structures that exclude each
-            other overlap, nothing is labelled, or the volume is not of the case.
+        EmimError: when it was drawn on another case, segments and structures do not fit, segments of
+            structures that exclude each other overlap, nothing is labelled, or the volume is not of the case.
     """
     checkStructures(structures)
+    if other := otherCase(segmentation, row):
+        raise EmimError(
+            _("It was drawn on case {other}, not on {id}.").format(other=other, id=row.id),
+            segmentation.GetName(),
+            _("Choose the segmentation that was drawn on this case, or the case that it was drawn on."),
+        )
     drawn = _match(segmentation, structures)
     temporary = None
     if reference is None:
@@ -93,6 +99,12 @@ def exportLabels(
         if temporary is not None:
             slicer.mrmlScene.RemoveNode(temporary)
     return target
+
+
+def otherCase(segmentation: Any, row: CaseRow) -> str:
+    """The id of the case that a segmentation was drawn on, where that is known not to be ``row``; else ""."""
+    case = caseOf(segmentation)
+    return case if case != row.id else ""
 
 
 def _match(segmentation: Any, structures: Sequence[Structure]) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from .case_loader import caseOf
+from .label_export import otherCase
 from .panel_state import PanelState
 from .shown_case import showCase
 from .shown_errors import onceAtATime, shownErrors
@@ -67,6 +69,9 @@ class LabelsSection:
             return _("Choose the case that the segmentation was drawn on.")
         if node.labelSegmentation is None:
             return _("Choose a segmentation.")
+        if other := otherCase(node.labelSegmentation, row):
+            text = _("The segmentation was drawn on case {other}, not on {id}.")
+            return text.format(other=other, id=row.id)
         problem = self.logic.structuresProblem(self.logic.structures(node))
         return _("Structures: {problem}").format(problem=problem) if problem else ""
 
@@ -135,6 +140,10 @@ class LabelsSection:
         self.state.changed()
 
     def _onRemove(self, checked: bool = False) -> None:
+        row = self._row()
+        question = _("Delete the exported label map of case {id}?\n\n{path}")
+        if not slicer.util.confirmOkCancelDisplay(question.format(id=row.id, path=self.exported[row.id])):
+            return
         with shownErrors():
             self.logic.removeLabels(self._row(), self.state.table)
         self._readExported()

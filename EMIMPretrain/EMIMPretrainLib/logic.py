@@ -106,10 +106,12 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     def rememberExcluded(self, parameterNode: Any, table: CohortTable) -> None:
         """Keep in the scene which cases the user has excluded."""
         parameterNode.excludedCases = "\n".join(table.excludedIds)
+        parameterNode.excludedOf = table.source
 
     def applyExcluded(self, parameterNode: Any, table: CohortTable) -> None:
-        """Exclude from a new table the cases that the scene says are excluded."""
-        excluded = set(parameterNode.excludedCases.splitlines())
+        """Exclude from a new table the cases that the scene says are excluded of this cohort."""
+        same = parameterNode.excludedOf in ("", table.source)
+        excluded = set(parameterNode.excludedCases.splitlines()) if same else set()
         for row in table.rows:
             row.included = row.id not in excluded
 

@@ -22,6 +22,7 @@ class EMIMPretrainParameterNode:
         cohortFolder: folder or datalist of the cohort.
         patterns: one ``MODALITY=PATTERN`` a line.
         excludedCases: one id a line.
+        excludedOf: the folder of the cohort that they are of.
         runName: name of the next run; empty: made from cohort and time.
         maskRatio, positionShare, maskUnit, regulariserWeight, crop, steps, batch, seed: of
             pre-training.
@@ -38,6 +39,7 @@ class EMIMPretrainParameterNode:
     patterns: str = ""
     labelPattern: str = ""
     excludedCases: str = ""
+    excludedOf: str = ""
     runName: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = "tiny"
     maskRatio: Annotated[float, WithinRange(0.05, 0.95)] = 0.75

@@ -18,6 +18,7 @@ from EMIMSegmentLib.export_inputs import exportVolume, isSheared
 from EMIMSegmentLib.worker_run import WorkerRun
 
 ROLE = "EMIM.alignment"  # node reference: volume to the transform that aligns it
+GRID = "EMIM.alignedGrid"  # attribute of the volume: its IJK to RAS matrix, row by row, when it was aligned
 
 
 class AlignmentRun(WorkerRun):
@@ -83,8 +84,17 @@ class AlignmentRun(WorkerRun):
 
 
 def alignmentOf(volume):
-    """The transform that aligns a volume, shown or not; None when it was not aligned."""
-    return volume.GetNodeReference(ROLE)
+    """The transform that aligns a volume, shown or not; None when it was not aligned.
+
+    Nor is it any longer once the user has hardened the transform, or put the volume below another one.
+    """
+    transform = volume.GetNodeReference(ROLE)
+    if transform is None:
+        return None
+    itsPlaces = (transform.GetID(), transform.GetTransformNodeID())
+    grid = np.array((volume.GetAttribute(GRID) or "").split(), float)
+    unchanged = grid.size == 0 or np.allclose(grid, _grid(volume), atol=1e-3)
+    return transform if unchanged and volume.GetTransformNodeID() in itsPlaces else None
 
 
 def isAlignmentShown(volume) -> bool:
@@ -129,11 +139,18 @@ def _align(volume, matrix: np.ndarray):
     if transform is None:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         volume.SetNodeReferenceID(ROLE, transform.GetID())
+        volume.SetAttribute(GRID, " ".join(f"{x:.9g}" for x in _grid(volume)))
     local = np.linalg.inv(toWorld) @ matrix @ toWorld  # the new transform lies below the old one
     slicer.util.updateTransformMatrixFromArray(transform, local)
     transform.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
     volume.SetAndObserveTransformNodeID(transform.GetID())
     return transform
+
+
+def _grid(volume) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix).ravel()
 
 
 def _refuse(modality: str, volume) -> None:

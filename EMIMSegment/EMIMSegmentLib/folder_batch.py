@@ -58,6 +58,9 @@ class FolderRun(WorkerRun):
     def _prepare(self, folder: Path) -> list[str]:
         return self._arguments
 
+    def _observeScene(self) -> None:
+        """From files to files: closing the scene for another patient stops nothing."""
+
     def _judge(self, error: EmimError) -> EmimError | None:
         return error if self._worker.result is None else None  # the rows say which cases failed
 

@@ -27,7 +27,7 @@ class InputsSection:
         """Assign volumes to the modalities that the user has not decided."""
         node, card = self.state.parameterNode, self.state.card
         if node and card and any(node.inputState(m) in ("unset", "guess") for m in card.modalities):
-            node.applyGuesses(self.logic.guessInputs(card))
+            node.applyGuesses(self.logic.guessInputs(card), card.modalities)
 
     def update(self) -> None:
         node, card, ui = self.state.parameterNode, self.state.card, self.ui

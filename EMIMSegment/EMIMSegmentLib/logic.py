@@ -112,10 +112,12 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """
 
         def finished(run: SegmentationRun) -> None:
-            if run.segmentation is not None and show:
-                self.showResult(run.segmentation, opacity=opacity, surface=surface)
-            if onFinished is not None:
-                onFinished(run)
+            try:
+                if run.segmentation is not None and show:
+                    self.showResult(run.segmentation, opacity=opacity, surface=surface)
+            finally:
+                if onFinished is not None:
+                    onFinished(run)
 
         run = SegmentationRun(
             self._model(model, "segmentation"),

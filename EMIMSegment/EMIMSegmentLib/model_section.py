@@ -15,10 +15,14 @@ from EMIMSegmentLib.marks import BAD, CHECK, marked, paragraph
 
 
 class ModelSection:
-    """Keeps ``state.model`` at what the parameter node names."""
+    """Keeps ``state.model`` at what the parameter node names.
 
-    def __init__(self, ui, logic, state) -> None:
-        self.ui, self.logic, self.state = ui, logic, state
+    Args:
+        onChosen: called when the user has chosen or imported another model.
+    """
+
+    def __init__(self, ui, logic, state, onChosen) -> None:
+        self.ui, self.logic, self.state, self._onOther = ui, logic, state, onChosen
         self._models = []
         self._foundFor, self._found = "", None
         menu = qt.QMenu(ui.importModelButton)
@@ -113,6 +117,7 @@ class ModelSection:
         if self.state.parameterNode:
             self.state.parameterNode.modelPath = path
         self.state.changed()
+        self._onOther()
 
     def _onChosen(self, index: int) -> None:
         if 0 <= index < len(self._models):

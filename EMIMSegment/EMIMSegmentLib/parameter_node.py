@@ -66,12 +66,19 @@ class EMIMSegmentParameterNode:
         nodes = {m: self.inputNode(m) for m in card.modalities}
         return {m: node for m, node in nodes.items() if node is not None}
 
-    def applyGuesses(self, guesses: dict) -> None:
-        """Fill in :class:`~EMIMSegmentLib.guessing.Guess` where the user has chosen nothing."""
+    def applyGuesses(self, guesses: dict, modalities) -> None:
+        """Fill in :class:`~EMIMSegmentLib.guessing.Guess` where the user has chosen nothing.
+
+        An earlier guess for one of the ``modalities`` is taken back where there is none now: it was another
+        examination's.
+        """
         with slicer.util.NodeModify(self.parameterNode):
-            for modality, guess in guesses.items():
-                if self.inputState(modality) in (UNSET, GUESS):
+            for modality in modalities:
+                state, guess = self.inputState(modality), guesses.get(modality)
+                if state in (UNSET, GUESS) and guess is not None:
                     self.setInputNode(modality, guess.node, GUESS, guess.reason)
+                elif state == GUESS:
+                    self.setInputNode(modality, None)
 
     def clearInputs(self) -> None:
         """Forget all volumes and states, also those of modalities the present model does not have."""

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib.error_display import showError
+from EMIMLib.models import folderName
 from EMIMSegmentLib.display import SURFACE, showSurface
 from EMIMSegmentLib.marks import CHECK, marked, paragraph
 from EMIMSegmentLib.measurements_view import showMeasurements
@@ -145,7 +146,7 @@ class ResultSection:
         self._export(".seg.nrrd", _("Segmentation (*.seg.nrrd)"))
 
     def _export(self, ending: str, kind: str) -> None:
-        suggestion = str(Path.home() / (self.segmentation.GetName() + ending))
+        suggestion = str(Path.home() / (folderName(self.segmentation.GetName()) + ending))
         parent, title = slicer.util.mainWindow(), _("Save the segmentation")
         path = qt.QFileDialog.getSaveFileName(parent, title, suggestion, kind)
         if path:

@@ -24,7 +24,7 @@ class RunSection:
     def __init__(self, ui, logic, state, whyNot, onResult, onClasses) -> None:
         self.ui, self.logic, self.state, self._whyNot = ui, logic, state, whyNot
         self._onResult, self._onClasses = onResult, onClasses
-        self._inputIDs = set()
+        self._resultFor = None  # input ids and model name that the chosen result was last judged for
         self._fillChoices()
         self.job = SectionJob(
             state, ui.applyButton, ui.runLogFrame, _("Segmenting"), self._begin, self._onDone
@@ -73,12 +73,17 @@ class RunSection:
         """When inputs or model change to others, the next result becomes a new node."""
         self._leaveForeignTable()
         ids = {volume.GetID() for volume in self.state.inputs().values()}
-        if ids == self._inputIDs:
+        card, node = self.state.card, self.state.parameterNode
+        wanted = ids, card.name if card else ""
+        if wanted == self._resultFor:
             return
-        self._inputIDs = ids
-        node = self.state.parameterNode
-        made = referenceVolume(node.outputSegmentation) if node.outputSegmentation else None
-        if ids and made is not None and made.GetID() not in ids:
+        self._resultFor = wanted
+        result = node.outputSegmentation
+        if result is None or not ids or card is None:
+            return
+        made = referenceVolume(result)
+        ofOthers = made is not None and made.GetID() not in ids
+        if ofOthers or modelName(result) not in ("", card.name):
             node.outputSegmentation = None
 
     def _leaveForeignTable(self) -> None:
@@ -129,6 +134,7 @@ class RunSection:
     def _onDone(self, run) -> None:
         # The user may have gone to another module meanwhile, which leaves the panel without its node.
         node = self.logic.getParameterNode()
+        self._resultFor = None  # another patient may have been chosen since
         if isinstance(run, ClassificationRun):
             node.outputTable = run.table
             self._onClasses(run)

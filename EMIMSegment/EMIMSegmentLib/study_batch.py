@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import Cancelled, EmimError
+from EMIMLib.models import folderName
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
 from EMIMSegmentLib.export_result import exportResult
 from EMIMSegmentLib.guessing import Study
-from EMIMSegmentLib.result_nodes import modelName
+from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
 from EMIMSegmentLib.segmentation_run import measurementsOf
 from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING
 
@@ -28,13 +30,13 @@ class StudyRun:
     """Has the face of a :class:`EMIMSegmentLib.worker_run.WorkerRun`.
 
     What is wrong with one case does not keep the others from being done. Cancelling keeps the cases that
-    are done. Results of an earlier batch are replaced.
+    are done.
 
     Args:
         studies: :class:`Study`, or dicts of modality to volume node.
         makeRun: makes the run of one case from its inputs, what :meth:`_again` says, onEvent and onFinished.
         folder: results are also written there; None: only to the scene.
-        overwrite: replace files from an earlier batch.
+        overwrite: replace what an earlier batch has made of the same volumes, in the scene and in files.
 
     Attributes:
         rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; each comes when its case
@@ -140,8 +142,8 @@ class StudyRun:
             )
             try:
                 self._startRun()
-            except EmimError as error:
-                self.rows.append(self._row(error))
+            except Exception as error:
+                self.rows.append(self._row(_told(error)))
                 continue
             if self._background:
                 return
@@ -172,7 +174,10 @@ class StudyRun:
         elif run.error is not None:
             self.rows.append(self._row(run.error))
         else:
-            self.rows.append(self._found(run))
+            try:
+                self.rows.append(self._found(run))
+            except Exception as error:
+                self.rows.append(self._row(_told(error)))
 
     def _end(self) -> None:
         self.state = CANCELLED if self._cancelRequested else FINISHED
@@ -194,10 +199,13 @@ class StudyRun:
             **found,
         }
 
-    def _earlier(self, kind: str):
-        """The node that an earlier batch made of this case with this model, or None."""
-        for node in slicer.util.getNodesByClass(kind):
-            if node.GetAttribute(CASE) == self._case.name and modelName(node) == self._card.name:
+    def _earlier(self, kind: str, volumeOf: Callable):
+        """The node that an earlier batch made of these volumes with this model; None to leave it alone."""
+        volumes = set(self._case.nodeIDs.values())
+        for node in slicer.util.getNodesByClass(kind) if self._overwrite else ():
+            volume = volumeOf(node)
+            made = node.GetAttribute(CASE) is not None and modelName(node) == self._card.name
+            if made and volume is not None and volume.GetID() in volumes:
                 return node
         return None
 
@@ -251,7 +259,7 @@ class StudyBatchRun(StudyRun):
     NOTHING: ClassVar = {"volumes_ml": {}, "output": None, "segmentation": None}
 
     def _again(self) -> dict:
-        return {"outputSegmentation": self._earlier("vtkMRMLSegmentationNode")}
+        return {"outputSegmentation": self._earlier("vtkMRMLSegmentationNode", referenceVolume)}
 
     def _found(self, run) -> dict:
         run.segmentation.SetAttribute(CASE, self._case.name)
@@ -273,8 +281,7 @@ class StudyBatchRun(StudyRun):
         return describeRows(self.rows)
 
     def _file(self, case: str) -> Path:
-        safe = "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in case).strip(" .")
-        return self._folder / f"{safe or 'case'}.nii.gz"
+        return self._folder / f"{folderName(case, unique=True)}.nii.gz"
 
 
 class StudyClassRun(StudyRun):
@@ -287,7 +294,7 @@ class StudyClassRun(StudyRun):
     NOTHING: ClassVar = {"class": None, "probabilities": {}}
 
     def _again(self) -> dict:
-        return {"outputTable": self._earlier("vtkMRMLTableNode")}
+        return {"outputTable": self._earlier("vtkMRMLTableNode", classifiedVolume)}
 
     def _found(self, run) -> dict:
         run.table.SetAttribute(CASE, self._case.name)
@@ -305,6 +312,17 @@ class StudyClassRun(StudyRun):
         return describeClasses(self.rows, folder)
 
 
+def _told(error: Exception) -> EmimError:
+    """Why a case failed, in words; what nobody foresaw must not end the batch either."""
+    if isinstance(error, EmimError):
+        return error
+    logging.exception("A case of a batch failed")
+    return EmimError(
+        f"{type(error).__name__}: {error}",
+        hint=_("This is a defect of EMIM; please report it with the log."),
+    )
+
+
 class _Case:
     def __init__(self, name: str, inputs: dict) -> None:
         self.name = name
@@ -320,9 +338,9 @@ def _named(studies: list) -> list[tuple[str, dict]]:
         else:
             inputs = study
             name = next((node.GetName() for node in inputs.values() if node is not None), _("case"))
-        taken = [n for n, _inputs in named]
+        taken = {n.casefold() for n, _inputs in named}  # some systems do not tell a file A from a
         unique, i = name, 2
-        while unique in taken:
+        while unique.casefold() in taken:
             unique, i = f"{name} ({i})", i + 1
         named.append((unique, inputs))
     return named

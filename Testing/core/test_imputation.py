@@ -221,6 +221,7 @@ def test_bad_input(run, scans, tmp_path):
         ((run, {**given, "PD": scans["FLAIR"]}, "FLAIR", out), "no input called 'PD'"),
         ((run, given, "FLAIR", tmp_path / "x.png"), "cannot be written"),
         ((run, given, "FLAIR", tmp_path / "x.seg.nrrd"), "cannot be written"),
+        ((run, given, "FLAIR", tmp_path / "x.MHA"), "cannot be written"),
         ((run, given, "FLAIR", scans["T1"]), "overwrite an input"),
         ((tmp_path, given, "FLAIR", out), "not a run folder"),
     ):

@@ -1,6 +1,7 @@
 """The folder of installed models: listing tolerates anything, importing accepts only what is sound."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,31 @@ def test_copy_that_fails_leaves_nothing(registry, tmp_path, monkeypatch):
         registry.import_(source, overwrite=True)
     assert [p.name for p in registry.folder.iterdir()] == ["Glioma"]
     assert (registry.folder / "Glioma/models/model.pt").read_bytes() == b"old"
+
+
+def test_a_replacement_that_fails_at_last_leaves_the_old_model(registry, tmp_path, monkeypatch):
+    """Windows refuses to move what another program has open."""
+    source = write_package(tmp_path / "p")
+    installed = registry.import_(write_package(tmp_path / "old", weights=b"old")).path
+    rename = os.replace
+
+    def refuse(old, new):
+        if Path(new) == installed and Path(old).name == "model":
+            raise PermissionError(13, "in use", str(new))
+        return rename(old, new)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(EmimError, match="in use"):
+        registry.import_(source, overwrite=True)
+    assert [p.name for p in registry.folder.iterdir()] == ["Glioma"]
+    assert (installed / "models/model.pt").read_bytes() == b"old"
+
+
+def test_folder_names_that_must_differ():
+    plain, cut, odd = "sub-001", "x" * 90, "a/b"
+    assert folderName(plain, unique=True) == folderName(plain) == plain
+    assert folderName(cut, unique=True) != folderName(cut + "y", unique=True)
+    assert folderName(odd, unique=True) != folderName("a:b", unique=True) and folderName(odd) == "a_b"
 
 
 def test_damaged_packages_are_listed_with_their_problem(registry, tmp_path):

@@ -187,6 +187,18 @@ def test_results_of_another_kind_are_left_alone(model, cohort, tmp_path):
     assert {f: f.read_bytes() for f in out.iterdir()} == before
 
 
+def test_what_goes_with_a_segmentation_may_be_gone(model, cohort, computed, tmp_path):
+    """Somebody who deletes pictures and tables has not taken back the segmentations."""
+    out = tmp_path / "out"
+    first = segment(model, None, out, cohort=cohort, device="cpu", overlay=True)
+    for file in (*out.glob("*_overlay.png"), out / "a_measurements.csv"):
+        file.unlink()
+    computed.clear()
+    again = segment(model, None, out, cohort=cohort, device="cpu", overlay=True, resume=True)
+    assert computed == [] and values(again) == values(first)
+    assert again[0]["table"] is None and again[1]["table"] and {r["overlay"] for r in again} == {None}
+
+
 def test_files_of_the_user_are_not_replaced(model, cohort, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

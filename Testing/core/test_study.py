@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from study_runs import FakeRun, option, write_run
@@ -103,6 +104,25 @@ def test_the_split_is_drawn_once_and_no_subject_has_two_roles(phantoms, tmp_path
     assert made[0].labelled == (3, 2, 1)
     with pytest.raises(EmimError, match="labels for 6 subjects"):
         make_plan(find_study("labels"), scan(phantoms), tmp_path / "c", **options)
+
+
+def test_a_test_case_may_be_damaged(phantoms, cache, tmp_path):
+    """Named for the test, it stays out with its subject, and a study under way goes on and reports."""
+    from emim.phantom.generate import generate
+
+    folder = generate(tmp_path / "phantoms", subjects=7, labelled=7, spacing=5.0)
+    options = {"seeds": (0,), "preset": "tiny", "settings": parse_settings(SMALL)}
+    whole = make_plan(find_study("labels"), scan(folder), tmp_path / "a", given_split={}, **options)
+    damaged = whole.split["test"][0]
+    image = next((Path(folder) / damaged).glob("*T1.nii.gz"))
+    image.write_bytes(image.read_bytes()[:1000])
+    given = {"exclude": whole.split["test"], "validation": whole.split["validation"]}
+    made = make_plan(find_study("labels"), scan(folder), tmp_path / "a", given_split=given, **options)
+    assert made.split["test"] == whole.split["test"] and made.labelled == whole.labelled
+    assert damaged not in {c.id for c in made.cohort().cases}
+    with pytest.raises(EmimError, match="nobody"):
+        given["exclude"] = ["nobody"]
+        make_plan(find_study("labels"), scan(folder), tmp_path / "b", given_split=given, **options)
 
 
 def test_settings_go_to_the_runs_that_have_them():

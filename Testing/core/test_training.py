@@ -34,6 +34,7 @@ from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
 from emim.training.segmentation_loss import SegmentationLoss
+from emim.training.source import read_source
 from emim.training.split import read_split, split_by_subject
 from emim.training.structures import (
     parse_structures,
@@ -297,6 +298,8 @@ def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, sma
     assert (tmp_path / "fine" / "report" / "report.html").is_file()
     again = finetune(phantoms, tmp_path / "again", model, small_finetune(train__steps=2), cache=cache)
     assert read_package(again).card.structures == card.structures
+    trained = set(json.loads((tmp_path / "fine" / "split.json").read_text())["training"])
+    assert set(read_source(model).seen) == set(read_source(model.parent).seen) == trained != set()
 
 
 def test_a_config_without_the_plan_of_the_weights_is_refused(

@@ -109,6 +109,28 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
         read_header(tmp_path / "a.nii.gz")
 
 
+@pytest.mark.parametrize("offset", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_header_that_does_not_say_where_the_voxels_are_is_refused(tmp_path, offset):
+    """ITK would take the header for voxels."""
+    file = tmp_path / "a.nii"
+    write(file, RANDOM)
+    content = bytearray(file.read_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    file.write_bytes(content)
+    with pytest.raises(EmimError, match="vox_offset"):
+        read_image(file)
+    assert "vox_offset" in inspect(file).problems[0]
+
+
+def test_a_file_that_cannot_be_read_does_not_end_a_scan(tmp_path, monkeypatch):
+    def fails(*args):
+        raise OSError(5, "Input/output error")
+
+    write(tmp_path / "a.nii", RANDOM)
+    monkeypatch.setattr("emim.cohort.volume.read_pixels", fails)
+    assert inspect(tmp_path / "a.nii").problems == ("it cannot be read: Input/output error",)
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
 def test_a_copy_cut_short_is_refused(tmp_path, name):
     sitk.WriteImage(sitk.GetImageFromArray(RANDOM), str(tmp_path / name), name != "a.nii")

@@ -2,7 +2,9 @@
 
 # ruff: noqa: F811  fixtures are imported
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,6 +26,8 @@ from segment_story import (  # noqa: E402, F401
     ready,
     shot,
 )
+
+from emim.package.archive import checksums  # noqa: E402
 
 CONTROLS = (
     qt.QAbstractButton,
@@ -241,3 +245,42 @@ def test_reload_and_test(host):
     module = host.loadModule("EMIMSegment/EMIMSegment.py")
     host.enter(module)
     slicer.modules.EMIMSegmentInstance.runTest()
+
+
+def test_another_model_gets_inputs_and_leaves_the_firsts_result_alone(ready, model_package, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model_package, other)
+    card = json.loads((other / "configs" / "metadata.json").read_text())
+    card["emim"]["name"] = "other"
+    (other / "configs" / "metadata.json").write_text(json.dumps(card))
+    (other / "checksums.json").unlink()
+    (other / "checksums.json").write_text(json.dumps(checksums(other)))
+    node = ready.state.parameterNode
+    result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "corrected by hand")
+    result.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("FLAIR"))
+    result.SetAttribute("EMIM.Model", ready.state.card.name)
+    node.outputSegmentation = result
+    ready.update()
+    assert node.outputSegmentation is result
+    node.setInputNode("T2", None)
+    ready.modelSection.importModel(str(other))
+    assert ready.state.card.name == "other" and node.outputSegmentation is None
+    assert node.inputState("T2") == "guess", "without having to ask for it"
+    node.outputSegmentation = result
+    ready.update()
+    assert node.outputSegmentation is result, "who chooses it means it"
+
+
+def test_inputs_do_not_change_below_a_run(ready, host, case_folder):
+    node = ready.state.parameterNode
+    before = {m: node.inputNode(m) for m in MODALITIES}
+    ready.state.job = ready.runSection.job
+    for m in MODALITIES:
+        slicer.mrmlScene.CopyNode(before[m]).SetName(f"another_{m}")
+    slicer.mrmlScene.RemoveNode(before["T1"])
+    ready.enter()
+    host.processEvents(0.1)
+    assert node.inputNode("T1") is None and node.inputNode("FLAIR") is before["FLAIR"]
+    ready.state.job = None
+    ready.enter()
+    assert node.inputNode("T1") is not None

@@ -213,13 +213,26 @@ def test_nested_structures_are_painted_larger_first(logic, tmp_path):
     )
 
 
+def test_names_that_are_cut_keep_their_labels_apart(logic, tmp_path):
+    long = "subject-" + 80 * "x"
+    rows = [make_case(tmp_path / "cohort", name=long + end) for end in "ab"]
+    table = make_table(tmp_path / "cohort", *rows)
+    volume = logic.loadCase(rows[0])[0]
+    drawing = draw(volume, {"tumour": box((3, 5), (3, 5), (3, 5))})
+    logic.exportLabels(drawing, volume, rows[0], [TUMOUR], table)
+    assert set(logic.exportedLabels(table)) == {rows[0].id}
+
+
 def test_what_cannot_be_exported_is_refused_with_the_reason(logic, tmp_path):
     row, other = make_case(tmp_path / "cohort"), make_case(tmp_path / "cohort", name="subject-2")
     table = make_table(tmp_path / "cohort", row, other)
     volume = logic.loadCase(row)[0]
     drawing = draw(volume, {"tumour": box((3, 5), (3, 5), (3, 5))})
-    with pytest.raises(EmimError, match="no image of case subject-2"):
-        logic.exportLabels(drawing, volume, other, [TUMOUR], table)
+    for reference in (volume, None):
+        with pytest.raises(EmimError, match="drawn on case subject-1, not on subject-2"):
+            logic.exportLabels(drawing, reference, other, [TUMOUR], table)
+    with pytest.raises(EmimError, match="no image of case subject-1"):
+        logic.exportLabels(drawing, logic.loadCase(other)[0], row, [TUMOUR], table)
     with pytest.raises(EmimError, match="none of the structures"):
         logic.exportLabels(drawing, volume, row, [CYST], table)
     with pytest.raises(EmimError, match="marks no voxel"):

@@ -122,6 +122,30 @@ def test_what_arrives_is_what_the_worker_says(tmp_path, monkeypatch):
     assert node.GetName() == "T1 aligned to FLAIR" and "Look closely at T1" in logic.run.summary
 
 
+def test_what_the_user_did_with_a_volume_since_is_left_alone(tmp_path, monkeypatch):
+    """Hardened, it is where it was put; below another transform, it is the user's."""
+    matrix = affine(np.eye(3), (10.0, 0.0, 0.0))
+    result = {"type": "result", "alignments": {"T1": {"matrix_ras": matrix.tolist(), "warning": None}}}
+    fake_worker(tmp_path, monkeypatch, f"print({json.dumps(json.dumps(result))})")
+    inputs, logic = {"FLAIR": head("FLAIR"), "T1": head("T1")}, EMIMSegmentLogic()
+    logic.align(inputs, "FLAIR")
+    t1 = inputs["T1"]
+    t1.HardenTransform()
+    assert not logic.isAligned(inputs) and not logic.isAlignmentShown(t1)
+    logic.setAlignmentShown(inputs, True)
+    assert t1.GetParentTransformNode() is None
+    hardened = to_world(t1)
+
+    logic.align(inputs, "FLAIR")
+    own = transform(affine(np.eye(3), (0.0, 7.0, 0.0)))
+    t1.SetAndObserveTransformNodeID(own.GetID())
+    assert not logic.isAligned(inputs)
+    logic.removeAlignment(inputs)
+    assert t1.GetParentTransformNode() is own
+    t1.SetAndObserveTransformNodeID(None)
+    assert np.allclose(to_world(t1), hardened)
+
+
 def test_a_failure_changes_nothing(tmp_path, monkeypatch):
     fake_worker(tmp_path, monkeypatch, "print(json.dumps({'type': 'error', 'what': 'x'})); sys.exit(2)")
     inputs = {"FLAIR": head("FLAIR"), "T1": head("T1")}

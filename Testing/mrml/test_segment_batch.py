@@ -11,6 +11,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
+from EMIMSegmentLib import study_batch  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from segment_scene import (  # noqa: E402
     LESION_RADIUS,
@@ -101,6 +102,57 @@ def test_loaded_examinations(tmp_path, threshold_model):
     again = logic.batch(studies[:1], str(threshold_model), out, device="cpu", overwrite=True)
     assert again.rows[0]["segmentation"] == run.rows[0]["segmentation"]
     assert node_ids() == before
+
+
+def test_earlier_results_stay_unless_they_are_to_be_replaced(threshold_model):
+    """They may have been corrected by hand, or be those of another patient whose volumes were named alike."""
+    logic, volume = EMIMSegmentLogic(), head("flair")
+    first = logic.batch([{"FLAIR": volume}], str(threshold_model), device="cpu").rows[0]["segmentation"]
+    again = logic.batch([{"FLAIR": volume}], str(threshold_model), device="cpu")
+    assert again.rows[0]["segmentation"] != first and slicer.mrmlScene.GetNodeByID(first) is not None
+    slicer.mrmlScene.RemoveNode(volume)
+    other = head("flair")
+    next_patient = logic.batch([{"FLAIR": other}], str(threshold_model), device="cpu", overwrite=True)
+    assert next_patient.rows[0]["segmentation"] not in (first, again.rows[0]["segmentation"])
+
+
+def test_what_nobody_foresaw_fails_one_case_only(threshold_model, monkeypatch):
+    original, calls = study_batch.measurementsOf, []
+
+    def first_breaks(result):
+        calls.append(result)
+        if len(calls) == 1:
+            raise TypeError("no array")
+        return original(result)
+
+    monkeypatch.setattr(study_batch, "measurementsOf", first_breaks)
+    run = EMIMSegmentLogic().batch(
+        [{"FLAIR": head("a")}, {"FLAIR": head("b")}], str(threshold_model), device="cpu"
+    )
+    assert run.failed == ["a"] and "TypeError: no array" in run.rows[0]["error"] and run.state == "finished"
+
+
+def test_files_of_cases_are_told_apart_on_every_system(tmp_path, threshold_model):
+    out = tmp_path / "results"
+    studies = [{"FLAIR": head(name)} for name in ("a/b", "a:b", "A/B")]
+    run = EMIMSegmentLogic().batch(studies, str(threshold_model), out, device="cpu")
+    files = [row["output"].casefold() for row in run.rows]
+    assert run.failed == [] and len(set(files)) == len(list(out.glob("*.nii.gz"))) == 3
+
+
+def test_closing_the_scene_leaves_a_batch_of_files_alone(host, tmp_path, monkeypatch, threshold_model):
+    fake_worker(tmp_path, monkeypatch, "time.sleep(60)")
+    logic = EMIMSegmentLogic()
+    run = logic.batch(
+        tmp_path, str(threshold_model), tmp_path / "results", device="cpu", waitForCompletion=False
+    )
+    host.processEvents(0.5)
+    slicer.mrmlScene.Clear(False)
+    host.processEvents(0.5)
+    assert run.running and not run.sceneClosed
+    logic.cancel()
+    with pytest.raises(Cancelled):
+        run.wait()
 
 
 def test_failures_in_the_worker_are_rows(tmp_path, monkeypatch, threshold_model):

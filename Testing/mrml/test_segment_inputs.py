@@ -134,17 +134,30 @@ def test_what_is_no_plain_image_is_not_guessed():
     assert guessInputs(CARD) == {}
 
 
+def test_no_guess_is_left_over_from_another_patient():
+    for name in ("anna_t1", "anna_flair"):
+        volume(name)
+    parameters = EMIMSegmentLogic().getParameterNode()
+    parameters.applyGuesses(guessInputs(CARD), CARD.modalities)
+    assert parameters.inputNode("FLAIR").GetName() == "anna_flair"
+    for name in ("bob_t1", "bob_t1ce", "bob_t2"):
+        volume(name)
+    parameters.applyGuesses(guessInputs(CARD), CARD.modalities)
+    assert {n.GetName() for n in parameters.inputs(CARD).values()} == {"bob_t1", "bob_t1ce", "bob_t2"}
+    assert parameters.inputState("FLAIR") == "unset"
+
+
 def test_guesses_do_not_overrule_the_user():
     first, second = volume("T1"), volume("other")
     parameters = EMIMSegmentLogic().getParameterNode()
     parameters.setInputNode("T1", second)
     parameters.setNotAvailable("FLAIR")
     volume("FLAIR")
-    parameters.applyGuesses(guessInputs(CARD))
+    parameters.applyGuesses(guessInputs(CARD), CARD.modalities)
     assert parameters.inputNode("T1") is second and parameters.inputState("T1") == "chosen"
     assert parameters.inputNode("FLAIR") is None and parameters.inputState("FLAIR") == "notAvailable"
     parameters.setInputNode("T1", None)
-    parameters.applyGuesses(guessInputs(CARD))
+    parameters.applyGuesses(guessInputs(CARD), CARD.modalities)
     assert parameters.inputNode("T1") is first and parameters.inputState("T1") == "guess"
     assert "T1" in parameters.inputReason("T1")
     slicer.mrmlScene.RemoveNode(first)

@@ -108,6 +108,8 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         array = read_pixels(reader, path)
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
+    except OSError as error:  # a disk or a network drive that fails; the others can be read
+        return VolumeFacts(problems=(f"it cannot be read: {error.strerror or error}",), stamp=stamp)
     except RuntimeError as error:
         why = f"it is {NIFTI_2}" if is_version_2(path) else _plain(str(error))
         return VolumeFacts(problems=(why,), stamp=stamp)

@@ -17,7 +17,7 @@ from emim.imputation.intensities import Intensities
 from emim.imputation.reconstructor import Reconstructor
 from emim.inference.image_file import write_like
 from emim.inference.inputs import check_files, choose_reference, match_inputs
-from emim.inference.outputs import VOLUMES, check_writable, write_atomically
+from emim.inference.outputs import VOLUMES, check_writable, split_extension, write_atomically
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_header
 from emim.volumes.preprocess import PreparedCase, prepare_case
@@ -84,7 +84,7 @@ def impute(
     chosen_reference = choose_reference(known, images, reference)
     others = {"truth": truth, "example": like}
     sources = [*images.values(), *(p for p in others.values() if p is not None)]
-    if not output.name.lower().endswith(VOLUMES) or output.name.lower().endswith(".seg.nrrd"):
+    if not output.name.lower().endswith(VOLUMES) or split_extension(output)[1] == ".seg.nrrd":
         hint = f"Let the name end in one of: {', '.join(VOLUMES)}."
         raise EmimError("An image cannot be written in this format.", output, hint)
     check_writable([output], sources, overwrite)

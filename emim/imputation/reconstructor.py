@@ -103,7 +103,8 @@ class Reconstructor:
     def load(self, device: torch.device) -> nn.Module:
         """The network with its weights, on ``device``, ready for inference."""
         from emim.networks.build import build_pretrainer
+        from emim.training.optimisation import load_weights
 
         network = build_pretrainer(len(self.modalities), self.config)
-        network.load_state_dict(self.source.load_state())
+        load_weights(network, self.source.load_state())
         return network.to(device).eval()

@@ -81,7 +81,7 @@ def class_probabilities(network: Classifier, features: torch.Tensor) -> np.ndarr
         EmimError: when they are not finite.
     """
     with torch.inference_mode():
-        result = network.classify(features).double().softmax(1)[0].cpu().numpy()
+        result = network.classify(features).cpu().double().softmax(1)[0].numpy()  # MPS has no double
     if not np.isfinite(result).all():
         hint = "Check the intensities of the inputs; try the device cpu."
         raise EmimError("The network answered with values that are not finite.", hint=hint)

@@ -94,8 +94,8 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
                 label,
                 "Choose another folder, or overwrite the results.",
             )
-        elif all(f.is_file() for f in _written(job, record["result"])):
-            results[case] = _as_named_by(job, record["result"])
+        else:
+            results[case] = _as_it_is(job, record["result"])
     return Done(results, others, frozenset(redone), bool(latest))
 
 
@@ -157,21 +157,19 @@ def _drawn_since(job: Job | None, failed: float) -> bool:
     return job is not None and any(f.is_file() and f.stat().st_mtime > failed for f in job.outputs.all())
 
 
-def _written(job: Job, result: Result) -> list[Path]:
-    """The files of a case; its picture may not have been painted."""
-    painted = result.get("overlay") is not None
-    return [f for f in job.outputs.all() if painted or f != job.outputs.overlay]
+def _as_it_is(job: Job, result: Result) -> Result:
+    """``result`` with the paths of ``job``, as the folder may have been moved; without files now gone."""
 
+    def there(path: Path | None) -> str | None:
+        return str(path) if path is not None and path.is_file() else None
 
-def _as_named_by(job: Job, result: Result) -> Result:
-    """``result`` with the paths of ``job``: the folder may have been moved."""
     outputs = job.outputs
     return {
         **result,
         "output": str(outputs.label),
-        "table": str(outputs.table),
-        "overlay": None if result.get("overlay") is None else str(outputs.overlay),
-        "probabilities": {n: str(p) for n, p in outputs.probabilities.items()},
+        "table": there(outputs.table),
+        "overlay": there(outputs.overlay),
+        "probabilities": {n: str(p) for n, p in outputs.probabilities.items() if p.is_file()},
     }
 
 

@@ -69,7 +69,7 @@ def split_extension(path: Path) -> tuple[str, str]:
         if name.endswith(extension) and len(name) > len(extension):
             return path.name[: -len(extension)], extension
     raise EmimError(
-        "A segmentation cannot be written in this format.",
+        "An image cannot be written in this format.",
         path,
         f"Let the name end in one of: {', '.join(EXTENSIONS)}.",
     )

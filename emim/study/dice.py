@@ -120,7 +120,8 @@ def _cases(outcomes: Sequence[Outcome], seeds: Sequence | None = None) -> dict[s
 
 def _subjects(results: Results, outcomes: Sequence[Outcome], seeds: Sequence) -> dict[str, float]:
     """Test subject to the mean Dice of its cases, which do not count as independent."""
-    of = {c.id: c.subject for c in results.plan.found.cohort.cases}
+    cohort = results.plan.found.cohort
+    of = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
     found: dict[str, list[float]] = {}
     for case, dice in _cases(outcomes, seeds).items():
         found.setdefault(of.get(case, case), []).append(dice)

@@ -26,6 +26,7 @@ from emim.errors import EmimError
 from emim.run import write_json
 from emim.study.arm import Arm, Study
 from emim.study.settings import arm_settings, base_config
+from emim.training.split import subjects_of
 
 PLAN_VERSION = 1
 
@@ -102,7 +103,7 @@ class Plan:
 
     def cohort(self) -> Cohort:
         """The cases that are trained or validated on."""
-        out = {c.subject for c in self.found.cohort.select(self.split["test"]).cases}
+        out = subjects_of(self.found.cohort, self.split["test"])
         usable = self.found.cohort.with_modalities(self.modalities)
         return Cohort(usable.modalities, tuple(c for c in usable.cases if c.subject not in out))
 

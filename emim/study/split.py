@@ -9,6 +9,7 @@ import numpy as np
 from emim.cohort.case import Case
 from emim.cohort.scan import Scan
 from emim.errors import EmimError
+from emim.training.split import subjects_of
 
 LEAST = 6  # labelled subjects for a test, a validation and a training
 
@@ -49,9 +50,7 @@ def draw_split(
         split["test"] = _draw(pool, subjects, max(2, len(subjects) // 3), kinds, rng)
     split.setdefault("test", [])
     if "validation" not in split:
-        out = {c.subject for c in found.cohort.select(split["test"]).cases}
-        if "training" in split:
-            out |= {c.subject for c in found.cohort.select(split["training"]).cases}
+        out = subjects_of(found.cohort, [*split["test"], *split.get("training", ())])
         subjects = [s for s in _subjects(pool) if s not in out]
         count = max(2, len(subjects) // (5 if finetunes else 6))
         if len(subjects) <= count:
@@ -75,7 +74,7 @@ def labelled_for_training(
     found: Scan, split: Mapping[str, Sequence[str]], classes: Mapping[str, str] | None = None
 ) -> list[str]:
     """Ids of the labelled cases to fine-tune on."""
-    used = {c.subject for c in found.cohort.select([*split["test"], *split["validation"]]).cases}
+    used = subjects_of(found.cohort, [*split["test"], *split["validation"]])
     chosen = split.get("training")
     return [
         c.id

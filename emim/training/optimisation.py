@@ -159,7 +159,12 @@ class Optimisation:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        """Go on from :meth:`state`.
+
+        Raises:
+            EmimError: when it is of another network.
+        """
+        load_weights(self.model, state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         for group in self.optimiser.param_groups:  # the checkpoint may be from another kind of processor
             group["fused"] = self._fused or None
@@ -211,6 +216,21 @@ class Optimisation:
         reserve = [torch.empty_like(p) for p in self.model.parameters() for _ in range(3)]
         self._accumulate(self.model, batch, step)
         del reserve
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load all weights of a checkpoint.
+
+    Raises:
+        EmimError: when they are of another network.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise EmimError(
+            "The weights of the run do not fit the network that its settings describe.",
+            hint="It was begun by another version of EMIM. Train anew.",
+        ) from error
 
 
 def has_own_memory(device: torch.device) -> bool:

@@ -94,4 +94,7 @@ def _pretraining(path: Path) -> Source:
 
 
 def _trained_on(path: Path) -> tuple[str, ...]:
-    return recorded_split(path).training if (path / "split.json").is_file() else ()
+    """Of a run, or of the model in its folder."""
+    run = path if (path / "split.json").is_file() else path.absolute().parent
+    is_run = all((run / name).is_file() for name in ("split.json", "config.json"))
+    return recorded_split(run).training if is_run else ()

@@ -42,10 +42,20 @@ def exclude_subjects(cohort: Cohort, ids: Sequence[str]) -> tuple[Cohort, tuple[
         EmimError: for an unknown id.
     """
     subjects = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
-    cohort.select([i for i in ids if i not in subjects])  # refuses them
-    out = {subjects[i] for i in ids}
+    out = subjects_of(cohort, ids)
     excluded = tuple(i for i, subject in subjects.items() if subject in out)
     return cohort.without(excluded), excluded
+
+
+def subjects_of(cohort: Cohort, ids: Sequence[str]) -> set[str]:
+    """The subjects of the named cases, which need not be usable.
+
+    Raises:
+        EmimError: for an unknown id.
+    """
+    subjects = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
+    cohort.select([i for i in ids if i not in subjects])  # refuses them
+    return {subjects[i] for i in ids}
 
 
 def split_by_subject(

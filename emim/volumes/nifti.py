@@ -57,6 +57,8 @@ class _Layout:
             offset, scaling = number("f4", 108), number("f4", 112, 2)
         except ValueError as error:
             raise DamagedFile("the file ends within its header") from error
+        if not HEADER <= offset[0] < 2**31:  # NaN neither
+            raise DamagedFile("its header does not say where the voxels begin (vox_offset)")
         kind = _TYPES.get(int(code[0]))
         slope, intercept = (float(x) if np.isfinite(x) else 0.0 for x in scaling)
         return cls(
