@@ -43,7 +43,7 @@ class SelfTest:
 
     def checkStates(self, volumes: dict) -> None:
         node = self.logic.getParameterNode()
-        node.applyGuesses(self.logic.guessInputs(self.card))
+        node.applyGuesses(self.logic.guessInputs(self.card), self.card.modalities)
         self.test.assertEqual(node.inputState("T1"), "guess")
         node.setInputNode("T1", volumes["t1"])
         node.setNotAvailable("T2")

@@ -200,9 +200,9 @@ class StudyRun:
         }
 
     def _earlier(self, kind: str, volumeOf: Callable):
-        """The node that an earlier batch made of these volumes with this model; None to leave it alone."""
+        """The node that an earlier batch made of these volumes with this model, or None."""
         volumes = set(self._case.nodeIDs.values())
-        for node in slicer.util.getNodesByClass(kind) if self._overwrite else ():
+        for node in slicer.util.getNodesByClass(kind):
             volume = volumeOf(node)
             made = node.GetAttribute(CASE) is not None and modelName(node) == self._card.name
             if made and volume is not None and volume.GetID() in volumes:
@@ -259,6 +259,8 @@ class StudyBatchRun(StudyRun):
     NOTHING: ClassVar = {"volumes_ml": {}, "output": None, "segmentation": None}
 
     def _again(self) -> dict:
+        if not self._overwrite:  # it may have been corrected by hand since
+            return {"outputSegmentation": None}
         return {"outputSegmentation": self._earlier("vtkMRMLSegmentationNode", referenceVolume)}
 
     def _found(self, run) -> dict:

@@ -144,6 +144,18 @@ def test_another_folder_needs_another_scan(panel, table):
     assert panel.state.table is None and not panel.ui.startPretrainButton.enabled
 
 
+def test_cases_left_out_of_one_cohort_are_used_in_the_next(panel, table):
+    node, logic, row = panel.state.parameterNode, panel.logic, table.usedRows[0]
+    row.included = False
+    logic.rememberExcluded(node, table)
+    row.included = True
+    logic.applyExcluded(node, table)
+    assert not row.included
+    node.excludedOf = "/another/cohort"
+    logic.applyExcluded(node, table)
+    assert row.included
+
+
 def test_a_cleared_folder_is_no_folder(panel, table):
     show_table(panel, table)
     panel.ui.cohortPathLineEdit.currentPath = ""

@@ -143,7 +143,7 @@ def test_practice_cohort_is_made_and_scanned(panel, host):
     assert shown == {row.id: False, panel.state.table.rows[1].id: True}  # no labels on a wrong head
 
 
-def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_folder):
+def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_folder, monkeypatch):
     import numpy as np
 
     scan(host, panel, cohort_folder)
@@ -168,5 +168,14 @@ def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_fol
     assert "drawn in Slicer: 1" in panel.ui.labelsLabel.text
     file = panel.finetune.labels.exported[row.id]
     assert np.count_nonzero(slicer.util.arrayFromVolume(slicer.util.loadLabelVolume(str(file)))) == 64
+    other = panel.state.table.rows[0].id
+    panel.ui.labelCaseComboBox.setCurrentIndex(panel.ui.labelCaseComboBox.findData(other))
+    assert not panel.ui.exportLabelsButton.enabled, "it was drawn on another case"
+    assert f"drawn on case {row.id}" in panel.ui.exportLabelsButton.toolTip
+    panel.ui.labelCaseComboBox.setCurrentIndex(panel.ui.labelCaseComboBox.findData(row.id))
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: False)
+    panel.ui.removeLabelsButton.click()
+    assert file.exists()
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: True)
     panel.ui.removeLabelsButton.click()
     assert not file.exists() and len(panel.finetune.labels.labelledIds()) == before
