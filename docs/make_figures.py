@@ -195,27 +195,24 @@ def gauges(work: Path) -> plt.Figure:
 
 
 def losses(work: Path) -> None:
-    """The report's loss curve of a masked autoencoder, and of the same one whose positions are zero."""
+    """The report's loss curve of a run that learns, and of a masked autoencoder whose positions are zero."""
     config = with_preset(PretrainConfig(), "tiny")
-    config = override(
-        config, {"train.crop": 32, "train.batch": 8, "train.steps": 3000, "train.validate_every": 100}
-    )
-    config = override(config, {"train.learning_rate": 3e-3, "preprocess.spacing": "5,5,5"})
-    config = override(config, {"network.backbone": "vit", "network.width": 96, "network.depth": 4})
-    config = override(config, {"objective": "mae", "regulariser.name": "none"})
-    heads = work / "coarse_heads"
-    if not heads.exists():
-        generate(heads, subjects=60, seed=7, spacing=5)
-    _loss_of(pretrain(heads, work / "sound", config, cache=work / "cache", overwrite=True), "sound")
+    config = override(config, {"train.crop": 32, "train.validate_every": 25, "train.steps": 400})
+    sound = override(config, {"network.filters": 8, "train.learning_rate": 3e-3})
+    broken = {"network.backbone": "vit", "objective": "mae", "mask.pattern": "position"}
+    broken |= {"network.width": 96, "network.depth": 3, "regulariser.name": "none"}
+    _loss_of(pretrain(cohort(work), work / "sound", sound, cache=work / "cache", overwrite=True), "sound")
     sines, turn = vit.sine_positions, Rotation.turn
     vit.sine_positions = vit_pretrainer.sine_positions = lambda *a, **k: torch.zeros_like(sines(*a, **k))
     Rotation.turn = lambda self, x: x
     try:
-        broken = pretrain(heads, work / "broken", config, cache=work / "cache", overwrite=True)
+        run = pretrain(
+            cohort(work), work / "broken", override(config, broken), cache=work / "cache", overwrite=True
+        )
     finally:
         vit.sine_positions = vit_pretrainer.sine_positions = sines
         Rotation.turn = turn
-    _loss_of(broken, "broken")
+    _loss_of(run, "broken")
 
 
 def _loss_of(run: Path, name: str) -> None:

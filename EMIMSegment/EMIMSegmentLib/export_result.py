@@ -60,6 +60,12 @@ def _writeLabelMap(segmentation, path: Path, reference) -> None:
         label = label.astype(np.int16)
     for segmentID, value in values.items():
         mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentID, reference)
+        if mask is None:  # as Slicer answers when a segment cannot be converted
+            raise EmimError(
+                _("A segment cannot be converted to voxels."),
+                segmentation.GetSegmentation().GetSegment(segmentID).GetName(),
+                _("Remove the segment if it is empty; else look into Slicer's error log."),
+            )
         label[mask > 0] = value
     node = slicer.vtkMRMLLabelMapVolumeNode()
     slicer.util.updateVolumeFromArray(node, label)
