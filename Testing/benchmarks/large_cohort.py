@@ -28,7 +28,7 @@ from emim.machine.collector import collection_off
 from emim.phantom.generate import generate
 from emim.training.augmentation import for_pretraining
 from emim.training.sampling import PretrainBatches
-from emim.volumes.cache import build_cache, complete_cases, default_workers
+from emim.volumes.cache import build_cache
 from emim.volumes.cached_case import CachedCase, open_case, read_summary
 from emim.volumes.preprocess import resolve_spacing
 
@@ -99,9 +99,9 @@ def links(prepared: list[CachedCase], folder: Path, count: int) -> list[Path]:
     return folders
 
 
-def read_all(folders: list[Path]) -> dict[str, dict]:
+def read_all(folders: list[Path]) -> list[dict]:
     with collection_off():  # as the cache does
-        return complete_cases(folders[0].parent, [path.name for path in folders], default_workers())
+        return [read_summary(str(path)) for path in folders]
 
 
 def open_all(folders: list[Path], modalities: tuple[str, ...]) -> list[CachedCase]:

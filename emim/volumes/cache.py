@@ -29,7 +29,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ from emim.machine.collector import collection_off
 from emim.machine.itk_threads import prepare_itk
 from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
-from emim.volumes.fingerprint import AT_ONCE, fingerprints, known_fingerprints
+from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
 from emim.volumes.preprocess import memory_needed, prepare_case, reference_path, working_grid
 
@@ -115,10 +115,9 @@ def build_cache(
     _claim(folder)
     _sweep(folder)
     cases = folder / "cases"
-    threads = workers or default_workers()
     with collection_off():
-        keys = _keys(cohort, config, folder, threads, should_stop)
-        ready = complete_cases(cases, keys, threads)
+        keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
+        ready = {key: summary for key in set(keys) if (summary := read_summary(f"{cases}/{key}"))}
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
         _build(missing, cohort.modalities, config, folder, events, workers, should_stop)
@@ -128,21 +127,6 @@ def build_cache(
             open_case(f"{cases}/{key}", ready[key], case.id, case.subject, cohort.modalities)
             for key, case in zip(keys, cohort.cases, strict=True)
         ]
-
-
-def complete_cases(folder: Path, keys: Iterable[str], workers: int) -> dict[str, dict]:
-    """Summaries of those cases in ``folder`` that are complete, by key, read by so many threads at a time.
-
-    Each is a handful of small answers of the file system, for which one thread would wait most of the time.
-    """
-
-    def read(some: list[str]) -> list[tuple[str, dict | None]]:
-        return [(key, read_summary(f"{folder}/{key}")) for key in some]
-
-    keys = list(dict.fromkeys(keys))
-    parts = [keys[i : i + AT_ONCE] for i in range(0, len(keys), AT_ONCE)]
-    with ThreadPoolExecutor(workers) as pool:
-        return {key: summary for part in pool.map(read, parts) for key, summary in part if summary}
 
 
 def missing_cases(cohort: Cohort, config: PreprocessConfig, folder: Path | None = None) -> list[Case]:
