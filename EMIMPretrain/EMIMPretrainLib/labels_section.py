@@ -145,6 +145,6 @@ class LabelsSection:
         if not slicer.util.confirmOkCancelDisplay(question.format(id=row.id, path=self.exported[row.id])):
             return
         with shownErrors():
-            self.logic.removeLabels(self._row(), self.state.table)
+            self.logic.removeLabels(row, self.state.table)
         self._readExported()
         self.state.changed()

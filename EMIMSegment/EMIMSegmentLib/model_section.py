@@ -18,11 +18,11 @@ class ModelSection:
     """Keeps ``state.model`` at what the parameter node names.
 
     Args:
-        onChosen: called when the user has chosen or imported another model.
+        onModel: called when the user has chosen or imported another model.
     """
 
-    def __init__(self, ui, logic, state, onChosen) -> None:
-        self.ui, self.logic, self.state, self._onOther = ui, logic, state, onChosen
+    def __init__(self, ui, logic, state, onModel) -> None:
+        self.ui, self.logic, self.state, self._onModel = ui, logic, state, onModel
         self._models = []
         self._foundFor, self._found = "", None
         menu = qt.QMenu(ui.importModelButton)
@@ -117,7 +117,7 @@ class ModelSection:
         if self.state.parameterNode:
             self.state.parameterNode.modelPath = path
         self.state.changed()
-        self._onOther()
+        self._onModel()
 
     def _onChosen(self, index: int) -> None:
         if 0 <= index < len(self._models):

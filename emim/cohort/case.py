@@ -38,6 +38,10 @@ class Cohort:
     cases: tuple[Case, ...] = field(default_factory=tuple)
     scanned: dict[str, str] = field(default_factory=dict, compare=False)
 
+    def subjects(self) -> dict[str, str]:
+        """Id to subject of all cases, usable or not."""
+        return {**self.scanned, **{c.id: c.subject for c in self.cases}}
+
     def labelled(self) -> tuple[Case, ...]:
         return tuple(c for c in self.cases if c.label)
 

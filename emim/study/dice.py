@@ -120,8 +120,7 @@ def _cases(outcomes: Sequence[Outcome], seeds: Sequence | None = None) -> dict[s
 
 def _subjects(results: Results, outcomes: Sequence[Outcome], seeds: Sequence) -> dict[str, float]:
     """Test subject to the mean Dice of its cases, which do not count as independent."""
-    cohort = results.plan.found.cohort
-    of = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
+    of = results.plan.found.cohort.subjects()
     found: dict[str, list[float]] = {}
     for case, dice in _cases(outcomes, seeds).items():
         found.setdefault(of.get(case, case), []).append(dice)

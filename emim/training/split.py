@@ -41,9 +41,8 @@ def exclude_subjects(cohort: Cohort, ids: Sequence[str]) -> tuple[Cohort, tuple[
     Raises:
         EmimError: for an unknown id.
     """
-    subjects = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
     out = subjects_of(cohort, ids)
-    excluded = tuple(i for i, subject in subjects.items() if subject in out)
+    excluded = tuple(i for i, subject in cohort.subjects().items() if subject in out)
     return cohort.without(excluded), excluded
 
 
@@ -53,7 +52,7 @@ def subjects_of(cohort: Cohort, ids: Sequence[str]) -> set[str]:
     Raises:
         EmimError: for an unknown id.
     """
-    subjects = {**cohort.scanned, **{c.id: c.subject for c in cohort.cases}}
+    subjects = cohort.subjects()
     cohort.select([i for i in ids if i not in subjects])  # refuses them
     return {subjects[i] for i in ids}
 
