@@ -26,8 +26,9 @@ from emim.inference.labelling import label_on_grid
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.inference.segment import segment
 from emim.networks.segmenter import Segmenter
-from emim.package.bundle import write_package
+from emim.package.bundle import read_package, write_package
 from emim.package.model import ModelCard
+from emim.package.network import build_network
 from emim.training.structures import parse_structures
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_header
@@ -301,6 +302,27 @@ def test_a_missing_modality_is_the_token_not_zero(tmp_path, scans):
     result = segment(model, {"FLAIR": scans["FLAIR"]}, output, device="cpu", overlay=False)
     assert result["missing"] == ["T1ce"]
     assert result["volumes_ml"]["Core/é"] > 4 / 3 * np.pi * HEAD**3 / 1000
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        NetworkConfig(filters=4, blocks=(1, 1)),
+        NetworkConfig(backbone="vit", patch=4, width=24, depth=2, heads=2),
+        NetworkConfig(backbone="swin", filters=16, stages=(2, 1)),
+    ],
+    ids=lambda network: network.backbone,
+)
+def test_a_network_is_loaded_whole_and_in_single_precision(tmp_path, network):
+    card = dataclasses.replace(CARD, network=network)
+    fresh = build_network(card).eval()
+    state = {k: v.double() if v.is_floating_point() else v for k, v in fresh.state_dict().items()}
+    device = torch.device("cpu")
+    loaded = predict.load_network(read_package(write_package(tmp_path / "model", card, state)), device)
+    assert {t.dtype for t in loaded.state_dict().values()} == {t.dtype for t in fresh.state_dict().values()}
+    x, present = torch.randn(1, 2, 32, 32, 32), torch.tensor([[True, False]])
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x, present), fresh(x, present), rtol=1e-4, atol=1e-5)
 
 
 def test_mirroring_averages_left_and_right_of_models_trained_on_both(scans):

@@ -26,9 +26,10 @@ LEFT_RIGHT = (4,)  # axis of (B, C, Z, Y, X)
 def load_network(package: Package, device: torch.device) -> nn.Module:
     """The package's network with its weights, on ``device``, ready for inference."""
     card = package.card
-    network = build_network(card)
-    network.load_state_dict(package.load_state())
-    return network.to(device, memory_format=memory_format(card, device)).eval()
+    with torch.device("meta"):  # no random numbers drawn, no memory for them: every tensor is in the package
+        network = build_network(card)
+    network.load_state_dict(package.load_state(), assign=True)
+    return network.to(device, torch.float32, memory_format=memory_format(card, device)).eval()
 
 
 def memory_format(card: ModelCard, device: torch.device) -> torch.memory_format:

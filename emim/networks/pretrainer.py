@@ -58,7 +58,7 @@ class MaskedAutoencoder(nn.Module):
 
     def decode(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Reconstruction (B, M, Z, Y, X) from the feature pyramid."""
-        result = self.head(decode(self.up_layers, features))
+        result = self.head(decode(self.up_layers, list(features)))
         for readout, level in zip(self.fine_head, features, strict=False):
             result = result + readout(level)
         return result

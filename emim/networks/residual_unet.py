@@ -48,7 +48,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv1(self.norm1(x).relu_())
-        y = self.conv2(self.norm2(y).relu_())
+        y = self.norm2(y).relu_()  # what was convolved is let go before the next convolution
+        y = self.conv2(y)
         y += x
         return y
 
@@ -110,11 +111,15 @@ def decoder_levels(filters: int, levels: int) -> nn.ModuleList:
 
 
 def decode(levels: nn.ModuleList, pyramid: list[torch.Tensor]) -> torch.Tensor:
-    """Features after the ``levels`` of a decoder, at the sides of the pyramid level they end at."""
-    x = pyramid[-1]
-    for level, skip in zip(levels, pyramid[-2::-1], strict=False):
+    """Features after the ``levels`` of a decoder, at the sides of the pyramid level they end at.
+
+    Args:
+        pyramid: finest first; a level that has been used is taken off, and its memory is free.
+    """
+    x = pyramid.pop()
+    for level in levels:
         x = level["upsample"](x)
-        x += skip
+        x += pyramid.pop()
         x = level["blocks"](x)
     return x
 

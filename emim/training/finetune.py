@@ -137,7 +137,7 @@ def plan_finetuning(
     config = dataclasses.replace(complete(config, found), modalities=used.modalities, card=card)
     config = _with_mirroring(config)
     _check_card(config, split)
-    config, warnings = _check_source(config, split) if config.init is not None else (config, [])
+    config, warnings = _check_source(config, split, found) if config.init is not None else (config, [])
     return config, used, split, warnings
 
 
@@ -229,7 +229,7 @@ def _sided(config: FinetuneConfig) -> list[str]:
 
 
 def _check_source(
-    config: FinetuneConfig, split: Split
+    config: FinetuneConfig, split: Split, found: Scan
 ) -> tuple[FinetuneConfig, list[tuple[str, str | None]]]:
     """Refuse a plan that the initial weights do not fit.
 
@@ -257,10 +257,13 @@ def _check_source(
         warnings.append((f"Voxels of {preprocess.spacing} mm; the weights know {spacing} mm.", None))
     if source.warning:
         warnings.append((source.warning, None))
-    if seen := sorted(set(source.seen) & {*split.validation, *split.excluded}):
+    subjects = found.cohort.subjects()
+    known = {subjects[i] for i in source.seen if i in subjects}
+    if seen := sorted(i for i in (*split.validation, *split.excluded) if subjects[i] in known):
         warnings.append(
             (
-                f"The initial weights were trained on {', '.join(seen)}, here for validation or excluded.",
+                f"The initial weights were trained on the subjects of {', '.join(seen)}, here for validation "
+                "or excluded.",
                 "Pre-train with the same --split, or do not call the result held out.",
             )
         )
@@ -442,7 +445,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
         if not segments:  # measured: see emim.networks.rescale
             names = [*report.loaded, *(name for name, _ in report.adapted)]
             report.rates = rates_by_size(network, fresh, names)
-        write_json(file, report.to_dict())
+        write_json(file, {**report.to_dict(), "seen": source.seen})
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.
     report = json.loads(file.read_text(encoding="utf-8"))

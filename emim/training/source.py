@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Source:
         name: for the report.
         modalities, preprocess, network, crop: the plan.
         structures, classes: what a model segments or tells apart; empty for pre-training.
-        seen: ids of the cases the weights were trained on, where the run tells.
+        seen: ids of the cases the weights, or those they began with, were trained on, where the run tells.
         warning: what a user should know before relying on the weights.
         load_state: reads the weights.
     """
@@ -96,5 +97,7 @@ def _pretraining(path: Path) -> Source:
 def _trained_on(path: Path) -> tuple[str, ...]:
     """Of a run, or of the model in its folder."""
     run = path if (path / "split.json").is_file() else path.absolute().parent
-    is_run = all((run / name).is_file() for name in ("split.json", "config.json"))
-    return recorded_split(run).training if is_run else ()
+    if not all((run / name).is_file() for name in ("split.json", "config.json")):
+        return ()
+    before = json.loads(file.read_text("utf-8")) if (file := run / "transfer.json").is_file() else {}
+    return tuple(dict.fromkeys([*recorded_split(run).training, *before.get("seen", ())]))

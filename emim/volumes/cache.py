@@ -29,7 +29,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.machine.collector import collection_off
 from emim.machine.itk_threads import prepare_itk
+from emim.machine.looks import look_at_each
 from emim.machine.memory import free_memory
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
 from emim.volumes.fingerprint import fingerprints, known_fingerprints
@@ -117,7 +118,7 @@ def build_cache(
     cases = folder / "cases"
     with collection_off():
         keys = _keys(cohort, config, folder, workers or default_workers(), should_stop)
-        ready = {key: summary for key in set(keys) if (summary := read_summary(f"{cases}/{key}"))}
+        ready = _ready(cases, list(set(keys)), should_stop)
     missing = {key: case for key, case in zip(keys, cohort.cases, strict=True) if key not in ready}
     if missing:
         _build(missing, cohort.modalities, config, folder, events, workers, should_stop)
@@ -129,19 +130,24 @@ def build_cache(
         ]
 
 
+def _ready(
+    cases: Path, keys: Sequence[str], should_stop: Callable[[], bool] | None = None
+) -> dict[str, dict]:
+    """By key, the summaries of the cases that are there."""
+    summaries = look_at_each(read_summary, [f"{cases}/{key}" for key in keys], should_stop)
+    return {key: summary for key, summary in zip(keys, summaries, strict=True) if summary}
+
+
 def missing_cases(cohort: Cohort, config: PreprocessConfig, folder: Path | None = None) -> list[Case]:
     """The cases that :func:`build_cache` would have to prepare, told without reading or writing images."""
     folder = Path(folder) if folder is not None else default_folder()
     files = {c.id: _files(c, cohort.modalities) for c in cohort.cases}
     hashes = known_fingerprints((p for paths in files.values() for p in paths), folder / "files.json")
 
-    def is_there(case: Case) -> bool:
-        if not set(files[case.id]) <= hashes.keys():
-            return False
-        key = _key(case, cohort.modalities, config, hashes)
-        return read_summary(folder / "cases" / key) is not None
-
-    return [case for case in cohort.cases if not is_there(case)]
+    known = [case for case in cohort.cases if set(files[case.id]) <= hashes.keys()]
+    keys = {case.id: _key(case, cohort.modalities, config, hashes) for case in known}
+    ready = _ready(folder / "cases", list(set(keys.values())))
+    return [case for case in cohort.cases if keys.get(case.id) not in ready]
 
 
 def cache_contents(folder: Path | None = None) -> list[CacheEntry]:

@@ -8,12 +8,11 @@ import os
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
 from emim.errors import Cancelled, EmimError
+from emim.machine.looks import look_at_each
 
-AT_ONCE = 500
 Memo = dict[str, tuple[int, int, str]]
 
 
@@ -27,40 +26,39 @@ def fingerprints(
 
     Raises:
         EmimError: for a file that cannot be read.
-        Cancelled: when ``should_stop``, asked before each file, said so.
+        Cancelled: when ``should_stop``, asked before each file that is read, said so.
     """
-
-    def entries(some: list[str]) -> list[tuple[int, int, str]]:
-        found = []
-        for path in some:
-            if should_stop is not None and should_stop():
-                raise Cancelled("Stopped while preparing the cases.")
-            found.append(_entry(path, memo.get(names[path])))
-        return found
 
     names = {path: absolute(path) for path in paths}
     memo = _read_memo(memo_file)
-    unread = [p for p, name in names.items() if name not in memo]
-    # Files that are known only cost a look each: many at a time, or the pool would cost more than they do.
-    known = [p for p, name in names.items() if name in memo]
-    tasks = [known[i : i + AT_ONCE] for i in range(0, len(known), AT_ONCE)] + [[p] for p in unread]
-    with ThreadPoolExecutor(workers) as pool:  # hashing and looking release the GIL
-        found = dict(zip([*known, *unread], chain.from_iterable(pool.map(entries, tasks)), strict=True))
-    fresh = {names[path]: entry for path, entry in found.items()}
-    if any(memo.get(path) != entry for path, entry in fresh.items()):
-        _write_memo(memo_file, _read_memo(memo_file) | fresh)
+    found = _unchanged(names, memo, should_stop)
+    unread = [path for path in names if path not in found]
+
+    def read(path: str) -> tuple[int, int, str]:
+        if should_stop is not None and should_stop():
+            raise Cancelled("Stopped while preparing the cases.")
+        return _read(path)
+
+    if unread:
+        with ThreadPoolExecutor(workers) as pool:  # hashing releases Python's lock
+            found |= zip(unread, pool.map(read, unread), strict=True)
+        _write_memo(memo_file, _read_memo(memo_file) | {names[path]: found[path] for path in unread})
     return {path: found[path][2] for path in names}
 
 
 def known_fingerprints(paths: Iterable[str], memo_file: Path) -> dict[str, str]:
     """SHA-256 of those files that ``memo_file`` knows and that have not changed; none is read."""
-    memo = _read_memo(memo_file)
-    known = {}
-    for path in paths:
-        entry = memo.get(absolute(path))
-        if entry and entry[:2] == _stamp(path):
-            known[path] = entry[2]
-    return known
+    names = {path: absolute(path) for path in paths}
+    known = _unchanged(names, _read_memo(memo_file))
+    return {path: entry[2] for path, entry in known.items()}
+
+
+def _unchanged(names: dict[str, str], memo: Memo, should_stop: Callable[[], bool] | None = None) -> Memo:
+    """By path, what ``memo`` knows, under absolute ``names``, of files that have not changed since."""
+    known = [path for path, name in names.items() if name in memo]
+    stamps = look_at_each(_stamp, known, should_stop)
+    entries = ((path, stamp, memo[names[path]]) for path, stamp in zip(known, stamps, strict=True))
+    return {path: entry for path, stamp, entry in entries if entry[:2] == stamp}
 
 
 def absolute(path: str) -> str:
@@ -77,11 +75,9 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _entry(path: str, known: tuple[int, int, str] | None) -> tuple[int, int, str]:
+def _read(path: str) -> tuple[int, int, str]:
     try:
         stat = os.stat(path)
-        if known and known[:2] == (stat.st_size, stat.st_mtime_ns):
-            return known
         with open(path, "rb") as file:
             digest = hashlib.sha256()
             while block := file.read(1 << 20):
