@@ -20,14 +20,20 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from measure.machine import machine_line
+from measure.machine import machine_line, matrix_peak
 from measure.pairs import alternate, ratio
+from torch.utils.flop_counter import FlopCounterMode
 
+from emim.cohort.case import Case
 from emim.cohort.patterns import match_modality
 from emim.config import FinetuneConfig, PreprocessConfig, Structure, with_preset
+from emim.inference.quality import QUALITIES
+from emim.inference.sliding import count_tiles
 from emim.networks.build import build_segmenter
 from emim.package.bundle import read_package, write_package
 from emim.package.model import ModelCard
+from emim.package.network import build_network
+from emim.volumes.preprocess import prepare_case
 
 FIELD = (240, 240, 155)
 
@@ -71,6 +77,12 @@ def main() -> None:
         print(f"faster by {middle:.1f} times ({low:.1f} to {high:.1f}) over {o.pairs} pairs")
         print(f"memory: {a.median_memory / b.median_memory:.2f} of theirs")
         print(f"equal labels inside the body: {100 * agreement(mine, other, files):.3f} %")
+        tiles, each = arithmetic(card, files, o.quality)
+        rate = tiles * each / a.median_seconds
+        print(
+            f"{tiles} tiles of {each / 1e9:.0f} GFLOP: {rate / 1e9:.0f} GFLOP/s over the whole process, "
+            f"{100 * rate / matrix_peak():.0f} % of the matrix product just now"
+        )
 
 
 def random_model(work: Path, preset: str) -> Path:
@@ -126,6 +138,19 @@ def head(work: Path) -> Path:
 def images(case: Path, card) -> dict[str, str]:
     found = {match_modality(f.name): str(f) for f in sorted(case.iterdir()) if "seg" not in f.name}
     return {m: found[m] for m in card.modalities}
+
+
+def arithmetic(card: ModelCard, files: dict[str, str], quality: str) -> tuple[int, float]:
+    """Tiles of a case, and the operations of the network's layers for each."""
+    effort = QUALITIES[quality]
+    prepared = prepare_case(Case("case", "case", files, None), card.modalities, card.preprocess)
+    side = effort.side(card)
+    with torch.device("meta"):
+        network, tile = build_network(card).eval(), torch.zeros(1, len(card.modalities), side, side, side)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(tile)
+    times = 2 if effort.mirror and card.mirrored else 1
+    return count_tiles(prepared.foreground, side, effort.overlap), times * counter.get_total_flops()
 
 
 def agreement(first: str, second: str, files: dict[str, str]) -> float:

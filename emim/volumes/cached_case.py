@@ -166,12 +166,20 @@ def read_summary(folder: Path | str) -> dict | None:
     """The summary of a complete case, or None when there is none or a file is missing or cut short."""
     try:
         # Text, not Path objects: of a hundred thousand cases, these would take most of the time.
-        with open(f"{folder}/{SUMMARY}", "rb") as file:
-            summary = _decode(file.read().decode("utf-8"))
+        summary = _decode(_bytes_of(f"{folder}/{SUMMARY}").decode("utf-8"))
         complete = all(os.stat(f"{folder}/{f}").st_size == n for f, n in summary["files"].items())
     except (OSError, ValueError, KeyError):
         return None
     return summary if complete else None
+
+
+def _bytes_of(path: str) -> bytes:
+    """A small file, without what Python's file objects do for large ones: a quarter of a summary's time."""
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 16), b""))
+    finally:
+        os.close(file)
 
 
 def open_case(
