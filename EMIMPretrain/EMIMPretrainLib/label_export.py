@@ -20,10 +20,10 @@ from emim.replace import replace_file
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
-from .case_loader import FILE, ONE_FILE, caseOf
+from .case_loader import FILE, ONE_FILE, caseOf, rememberExported
 from .cohort_table import CaseRow, CohortTable
 from .label_meaning import meaningFile, writeMeaning
-from .structures import Structure, checkStructures
+from .structures import Structure, checkStructures, ownValues
 
 SUFFIX = ".nii.gz"
 
@@ -103,6 +103,7 @@ def exportLabels(
         meaningFile(target).unlink(missing_ok=True)  # at no time a map lies beside the list of another
         replace_file(part, target)
         writeMeaning(target, [s for s in structures if present.intersection(s["values"])])
+        rememberExported(segmentation, target)
     except OSError as error:
         raise EmimError(
             _("The label map cannot be written: {reason}.").format(reason=error.strerror or error),
@@ -153,16 +154,14 @@ def _match(segmentation: Any, structures: Sequence[Structure]) -> dict[str, str]
 
 def _paint(masks: dict[str, np.ndarray], structures: Sequence[Structure]) -> np.ndarray:
     """Label values (K, J, I); of nested structures the smaller one is painted over the larger one."""
-    values = {s["name"]: frozenset(s["values"]) for s in structures}
+    values, ownOnes = {s["name"]: frozenset(s["values"]) for s in structures}, ownValues(structures)
     order = sorted(masks, key=lambda name: -len(values[name]))
     labels = np.zeros(next(iter(masks.values())).shape, np.int16)
     for n, name in enumerate(order):
         for other in order[:n]:
             if not values[name] < values[other]:
                 _refuseOverlap(name, other, masks)
-        inside = [values[other] for other in values if values[other] < values[name]]
-        own = values[name] - frozenset().union(*inside)
-        if own:
+        if own := ownOnes[name]:
             labels[masks[name]] = min(own)
             continue
         parts = [masks[other] for other in masks if values[other] < values[name]]

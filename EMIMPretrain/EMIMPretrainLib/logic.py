@@ -398,6 +398,14 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         folder = self.labelsFolder(table)
         return label_export.exportLabels(segmentation, referenceVolume, row, structures, folder)
 
+    def replacedLabels(self, segmentation: Any, row: CaseRow, table: CohortTable) -> Path | None:
+        """The exported label map that :meth:`exportLabels` would replace by another drawing, or None.
+
+        A segmentation that was loaded from the file or exported to it is no other drawing.
+        """
+        file = self.exportedLabels(table).get(row.id)
+        return None if file is None or case_loader.isExported(segmentation, file) else file
+
     def removeLabels(self, row: CaseRow, table: CohortTable) -> None:
         """Delete the exported label map of a case; the cohort's own is used again."""
         label_export.removeLabels(row, self.labelsFolder(table))

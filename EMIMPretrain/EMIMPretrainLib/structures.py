@@ -79,6 +79,12 @@ def terminologyOf(segment: Any) -> str | None:
     return str(text) or None if found else None
 
 
+def ownValues(structures: Sequence[Structure]) -> dict[str, frozenset[int]]:
+    """By name, the values of each structure that are of none of the smaller ones it consists of."""
+    values = {s["name"]: frozenset(s["values"]) for s in structures}
+    return {name: own.difference(*(v for v in values.values() if v < own)) for name, own in values.items()}
+
+
 def structuresProblem(structures: Sequence[Structure]) -> str:
     """Why these structures cannot be trained, in words; empty when they can."""
     if not structures:

@@ -14,6 +14,7 @@ import vtk  # noqa: E402
 from EMIMPretrainLib import label_meaning  # noqa: E402
 from EMIMPretrainLib.cohort_table import CaseRow, Cell, CohortTable  # noqa: E402
 from EMIMPretrainLib.logic import EMIMPretrainLogic  # noqa: E402
+from EMIMPretrainLib.structures import segments  # noqa: E402
 
 from emim.cohort.folder import find_in_folder  # noqa: E402
 from EMIMLib import EmimError, settings  # noqa: E402
@@ -304,6 +305,54 @@ def scan_folder(folder):
     """The files that a scan takes for images or labels."""
     found = find_in_folder(folder, {"T1": ["*"]})
     return [Path(p) for case in found.cases for paths in case.images.values() for p in paths]
+
+
+@pytest.mark.parametrize("grid", ["straight", "oblique and left-handed"])
+def test_exported_labels_are_shown_with_their_case_and_go_on_from_there(logic, tmp_path, grid):
+    row = make_case(tmp_path / "cohort", GRIDS[grid])
+    table = make_table(tmp_path / "cohort", row)
+    own = tmp_path / "cohort" / "subject-1_seg.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(row.cells["T1"].path) * 0 + 3, str(own))
+    row.label = Cell("ok", str(own))
+    volume = logic.loadCase(row, label=logic.exportedLabels(table).get(row.id))[0]
+    assert [s.GetName() for s in segments(slicer.util.getNode("subject-1 label"))] == ["label 3"]
+    masks = {"core": box((5, 7), (5, 7), (5, 7)), "whole": box((3, 9), (3, 9), (3, 9))}
+    structures = [structure("core", 2), structure("whole", 1, 2)]
+    file = logic.exportLabels(draw(volume, masks), volume, row, structures, table)
+    exported = labels_on_image(file, row)
+    slicer.mrmlScene.Clear()  # another day
+    volume = logic.loadCase(row, structures=[structure("cyst", 2)], label=file)[0]
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert {s.GetName() for s in segments(segmentation)} == set(masks)
+    for name, mask in masks.items():
+        identifier = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, identifier, volume)
+        np.testing.assert_array_equal(shown > 0, mask)
+    logic.loadCase(row, label=file)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+    again = logic.exportLabels(segmentation, None, row, logic.knownStructures(table), table)
+    assert labels_on_image(again, row) == exported
+
+
+def test_only_the_label_map_of_another_drawing_is_replaced(logic, tmp_path):
+    (row, other), table = two_cases(tmp_path)
+    volume = logic.loadCase(row)[0]
+    mine, yours = (draw(volume, {"tumour": box((3, 5), (3, 5), (3, n))}) for n in (5, 6))
+    assert logic.replacedLabels(mine, row, table) is None  # there is no file yet
+    file = logic.exportLabels(mine, volume, row, [TUMOUR], table)
+    assert logic.replacedLabels(mine, row, table) is None
+    assert logic.replacedLabels(yours, row, table) == file
+    assert logic.replacedLabels(yours, other, table) is None
+    logic.loadCase(row, label=file)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2  # mine is what the file holds
+    logic.exportLabels(yours, volume, row, [TUMOUR], table)
+    assert logic.replacedLabels(mine, row, table) == file
+    slicer.mrmlScene.Clear()
+    logic.loadCase(row, label=file)
+    loaded = slicer.util.getNode("subject-1 label")
+    assert logic.replacedLabels(loaded, row, table) is None
+    logic.removeLabels(row, table)
+    assert logic.replacedLabels(loaded, row, table) is None
 
 
 def test_exclusive_structures_must_not_overlap(logic, tmp_path):
