@@ -428,6 +428,13 @@ def test_a_folder_without_a_run_is_refused(panel, host, tmp_path, caplog):
     assert panel.state.monitor.folder == elsewhere and panel.ui.removeRunButton.enabled
     panel.ui.removeRunButton.click()
     assert panel.ui.runsTable.rowCount == 0 and elsewhere.is_dir()
+    written_run(elsewhere.parent / "other")
+    host.answer(str(elsewhere.parent))
+    panel.ui.addRunButton.click()
+    assert {row[1] for row in table_texts(panel.ui.runsTable)} == {"run", "other"}
+    panel.ui.runsTable.selectRow(1)
+    panel.ui.removeRunButton.click()
+    assert panel.ui.runsTable.rowCount == 0
 
 
 def test_scene_closed_while_watching(panel, host, table, tmp_path):
