@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -13,8 +16,10 @@ from EMIMLib import EmimError
 
 from . import slice_views
 from .cohort_table import CaseRow
+from .label_meaning import readMeaning
+from .structures import ownValues
 
-CASE, FILE = "EMIM.case", "EMIM.file"
+CASE, FILE, EXPORTED, SAVED = "EMIM.case", "EMIM.file", "EMIM.exported", "EMIM.saved"
 # Without the second, Slicer may take T1.nii.gz and T2.nii.gz for two slices of one image.
 ONE_FILE = {"show": False, "singleFile": True}
 
@@ -23,6 +28,7 @@ def loadCase(
     row: CaseRow,
     modalities: Sequence[str] | None = None,
     structures: Sequence[dict[str, Any]] | None = None,
+    label: str | Path | None = None,
 ) -> list[Any]:
     """Show a case: the first image in all slice views, its label as a segmentation over it.
 
@@ -32,6 +38,7 @@ def loadCase(
         modalities: which to load; None: all the case has.
         structures: give the segments of the label their names, colours and terminology, so that they can
             be exported again; the others are called "label 1" and so on.
+        label: the case's exported label map, shown instead of its own, with the names it was exported with.
 
     Returns:
         The volume nodes, in the order of the modalities.
@@ -46,8 +53,10 @@ def loadCase(
             hint="\n".join(row.problems) or _("Choose another case."),
         )
     nodes = [_loadImage(row.id, m, row.cells[m].path) for m in wanted]
-    if row.label.path and row.label.state != "problem":
-        _loadLabel(row, nodes[0], structures or ())
+    if label:
+        _loadLabel(row, str(label), nodes[0], readMeaning(Path(label)) or structures or ())
+    elif row.label.path and row.label.state != "problem":
+        _loadLabel(row, row.label.path, nodes[0], structures or ())
     showLabelsOf(row.id)
     for view in slice_views.VIEWS:
         slice_views.showInView(view, nodes[0])
@@ -59,6 +68,19 @@ def caseOf(segmentation: Any) -> str:
     """The id of the case that a segmentation belongs to or was drawn on; empty when that is not known."""
     image = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
     return segmentation.GetAttribute(CASE) or (image.GetAttribute(CASE) if image else None) or ""
+
+
+def rememberExported(segmentation: Any, file: str | Path) -> None:
+    """Remember that a segmentation was just loaded from an exported label map, or exported to it."""
+    segmentation.SetAttribute(EXPORTED, str(file))
+    segmentation.SetAttribute(SAVED, _savedAt(file))
+
+
+def isExported(segmentation: Any, file: str | Path) -> bool:
+    """Whether a segmentation is the one of an exported label map, which has not been replaced since."""
+    if segmentation.GetAttribute(EXPORTED) != str(file):
+        return False
+    return _savedAt(file) in ("", segmentation.GetAttribute(SAVED))
 
 
 def showLabelsOf(caseId: str) -> None:
@@ -82,30 +104,38 @@ def _loadImage(caseId: str, modality: str, file: str) -> Any:
     return node
 
 
-def _loadLabel(row: CaseRow, image: Any, structures: Sequence[dict[str, Any]]) -> Any:
+def _loadLabel(row: CaseRow, file: str, image: Any, structures: Sequence[dict[str, Any]]) -> None:
     """The label map as a segmentation, so that it can be corrected in Segment Editor."""
-    segmentation = _find("vtkMRMLSegmentationNode", row.label.path)
-    if segmentation is not None:
-        return segmentation
-    labelmap = _read(slicer.util.loadLabelVolume, row.label.path)
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node.GetAttribute(FILE) == file or isExported(node, file):
+            return
+    labelmap = _read(slicer.util.loadLabelVolume, file)
     try:
         segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{row.id} label")
         segmentation.CreateDefaultDisplayNodes()
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(image)
         logic = slicer.modules.segmentations.logic()
         logic.ImportLabelmapToSegmentationNode(labelmap, segmentation)
+        _nameSegments(segmentation, labelmap, structures)
     finally:
         slicer.mrmlScene.RemoveNode(labelmap)
-    _nameSegments(segmentation.GetSegmentation(), structures)
     segmentation.SetAttribute(CASE, row.id)
-    segmentation.SetAttribute(FILE, row.label.path)
-    return segmentation
+    if file == row.label.path:
+        segmentation.SetAttribute(FILE, file)
+    else:
+        rememberExported(segmentation, file)
 
 
-def _nameSegments(segmentation: Any, structures: Sequence[dict[str, Any]]) -> None:
-    known = {s["values"][0]: s for s in structures if len(s["values"]) == 1}
-    for n in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(n)
+def _nameSegments(segmentation: Any, labelmap: Any, structures: Sequence[dict[str, Any]]) -> None:
+    """Give each segment the name of its structure, and to those that consist of others these, too."""
+    content, labels = segmentation.GetSegmentation(), slicer.util.arrayFromVolume(labelmap)
+    segments = {
+        content.GetNthSegmentID(n): content.GetNthSegment(n) for n in range(content.GetNumberOfSegments())
+    }
+    present = {segment.GetLabelValue() for segment in segments.values()}
+    own = {name: values & present for name, values in ownValues(structures).items()}
+    known = {min(own[s["name"]]): s for s in structures if len(own[s["name"]]) == 1}
+    for identifier, segment in segments.items():
         value = segment.GetLabelValue()
         unknown = {"name": _("label {n}").format(n=value), "color": COLORS[(value - 1) % len(COLORS)]}
         structure = known.get(value, unknown)
@@ -113,6 +143,9 @@ def _nameSegments(segmentation: Any, structures: Sequence[dict[str, Any]]) -> No
         segment.SetColor(*[c / 255 for c in structure["color"]])
         if structure.get("terminology"):
             segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology"])
+        if len(present.intersection(structure.get("values", ()))) > 1:
+            mask = np.isin(labels, structure["values"]).astype(np.uint8)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, identifier, labelmap)
 
 
 def _read(load: Any, file: str) -> Any:
@@ -122,6 +155,14 @@ def _read(load: Any, file: str) -> Any:
         raise EmimError(
             _("Slicer cannot read the file."), file, _("Open it in another program to see what is wrong.")
         ) from error
+
+
+def _savedAt(file: str | Path) -> str:
+    """When a file was written; empty where it is not there now."""
+    try:
+        return str(os.stat(file).st_mtime_ns)
+    except OSError:
+        return ""
 
 
 def _find(className: str, file: str) -> Any:

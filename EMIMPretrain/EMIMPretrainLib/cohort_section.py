@@ -12,6 +12,7 @@ from .panel_state import PanelState
 from .rich_text import RED, bold, colored, lines, plain
 from .short_task import ShortTask
 from .shown_case import showCase
+from .shown_errors import shownErrors
 from .task_progress import TaskProgress
 
 SHOWN = 3  # cases that are named where many are left out
@@ -130,9 +131,12 @@ class CohortSection:
         self.logic.applyExcluded(node, run.table)
         self.state.table = run.table
         present = self.logic.structures(node)
-        if run.table.labelValues and (not present or present == self._proposed):
-            self._proposed = self.logic.structuresFromCohort(run.table)
-            self.logic.setStructures(node, self._proposed)
+        if present and present != self._proposed:
+            return
+        with shownErrors():
+            if known := self.logic.knownStructures(run.table):
+                self._proposed = known
+                self.logic.setStructures(node, known)
 
     def _onPracticeMade(self, run) -> None:
         if self.state.parameterNode is None:

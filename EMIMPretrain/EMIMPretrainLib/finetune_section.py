@@ -27,7 +27,7 @@ class FinetuneSection:
     def __init__(self, ui, logic, state: PanelState) -> None:
         self.ui, self.logic, self.state = ui, logic, state
         self.labels = LabelsSection(ui, logic, state)
-        self.structures = StructuresSection(ui, logic, state)
+        self.structures = StructuresSection(ui, logic, state, self.labels)
         self.task = TaskSection(ui, logic, state)
         self.estimate = EstimateView(
             state,

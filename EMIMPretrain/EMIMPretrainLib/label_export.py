@@ -20,9 +20,10 @@ from emim.replace import replace_file
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
-from .case_loader import FILE, ONE_FILE, caseOf
+from .case_loader import FILE, ONE_FILE, caseOf, rememberExported
 from .cohort_table import CaseRow, CohortTable
-from .structures import Structure, checkStructures
+from .label_meaning import meaningFile, writeMeaning
+from .structures import Structure, checkStructures, ownValues
 
 SUFFIX = ".nii.gz"
 
@@ -40,6 +41,13 @@ def exportedLabels(table: CohortTable, runsFolder: Path) -> dict[str, Path]:
     return {caseId: file for caseId, file in files.items() if file.is_file()}
 
 
+def removeLabels(row: CaseRow, folder: Path) -> None:
+    """Delete the exported label map of a case, and what is kept beside it."""
+    label = labelFile(folder, row)
+    label.unlink(missing_ok=True)
+    meaningFile(label).unlink(missing_ok=True)
+
+
 def labelFile(folder: Path, row: CaseRow) -> Path:
     return folder / (folderName(row.id, unique=True) + SUFFIX)
 
@@ -49,8 +57,9 @@ def exportLabels(
 ) -> Path:
     """Write the segments as a label map on the grid of an image file of the case.
 
-    Each segment gets the value of the structure of its name. Parent transforms of segmentation and
-    reference are honoured: what lies on a voxel of the reference in the views, is labelled there.
+    Each segment gets the value of the structure of its name; which structures there are is kept beside the
+    label map (see :mod:`EMIMPretrainLib.label_meaning`). Parent transforms of segmentation and reference are
+    honoured: what lies on a voxel of the reference in the views, is labelled there.
 
     Args:
         reference: a volume node that shows an image of the case; None: the case's first image.
@@ -86,9 +95,15 @@ def exportLabels(
                 segmentation.GetName(),
                 _("Draw on this image, and check that both have the same transform."),
             )
+        present = set(np.unique(labels).tolist())
         target = labelFile(folder, row)
         folder.mkdir(parents=True, exist_ok=True)
-        _write(labels, reference, file, target)
+        part = target.with_name("part-" + target.name)
+        _write(labels, reference, file, part)
+        meaningFile(target).unlink(missing_ok=True)  # at no time a map lies beside the list of another
+        replace_file(part, target)
+        writeMeaning(target, [s for s in structures if present.intersection(s["values"])])
+        rememberExported(segmentation, target)
     except OSError as error:
         raise EmimError(
             _("The label map cannot be written: {reason}.").format(reason=error.strerror or error),
@@ -139,16 +154,14 @@ def _match(segmentation: Any, structures: Sequence[Structure]) -> dict[str, str]
 
 def _paint(masks: dict[str, np.ndarray], structures: Sequence[Structure]) -> np.ndarray:
     """Label values (K, J, I); of nested structures the smaller one is painted over the larger one."""
-    values = {s["name"]: frozenset(s["values"]) for s in structures}
+    values, ownOnes = {s["name"]: frozenset(s["values"]) for s in structures}, ownValues(structures)
     order = sorted(masks, key=lambda name: -len(values[name]))
     labels = np.zeros(next(iter(masks.values())).shape, np.int16)
     for n, name in enumerate(order):
         for other in order[:n]:
             if not values[name] < values[other]:
                 _refuseOverlap(name, other, masks)
-        inside = [values[other] for other in values if values[other] < values[name]]
-        own = values[name] - frozenset().union(*inside)
-        if own:
+        if own := ownOnes[name]:
             labels[masks[name]] = min(own)
             continue
         parts = [masks[other] for other in masks if values[other] < values[name]]
@@ -225,7 +238,7 @@ def _loadReference(file: str, row: CaseRow) -> Any:
         raise EmimError(_("Slicer cannot read the image of the case."), file) from error
 
 
-def _write(labels: np.ndarray, reference: Any, file: str, target: Path) -> None:
+def _write(labels: np.ndarray, reference: Any, file: str, part: Path) -> None:
     """Write labels on the reference's grid onto that of the file it came from.
 
     The grids differ where Slicer has turned a left-handed one; their voxels are the same in space.
@@ -242,7 +255,6 @@ def _write(labels: np.ndarray, reference: Any, file: str, target: Path) -> None:
     image.SetDirection((toLPS[:3, :3] / spacing).ravel().tolist())
     reader = sitk.ImageFileReader()
     reader.SetFileName(file)
-    part = target.with_name("part-" + target.name)
     try:
         reader.ReadImageInformation()
         onFile = sitk.Resample(
@@ -255,8 +267,7 @@ def _write(labels: np.ndarray, reference: Any, file: str, target: Path) -> None:
             reader.GetDirection() if reader.GetDimension() == 3 else image.GetDirection(),
         )
         sitk.WriteImage(onFile, str(part), useCompression=True)
-        replace_file(part, target)
-    except (RuntimeError, OSError) as error:
+    except RuntimeError as error:
         raise EmimError(
-            _("The label map cannot be written."), target, str(error).strip().splitlines()[-1]
+            _("The label map cannot be written."), part, str(error).strip().splitlines()[-1]
         ) from error

@@ -127,15 +127,17 @@ class LabelsSection:
 
     @onceAtATime
     def _onExport(self, checked: bool = False) -> None:
-        node = self.state.parameterNode
+        node, row, table = self.state.parameterNode, self._row(), self.state.table
+        replaced = self.logic.replacedLabels(node.labelSegmentation, row, table)
+        question = _(
+            "Case {id} has an exported label map, and this segmentation was not loaded from it.\n\n"
+            "Replace the label map by the segmentation?\n\n{path}"
+        )
+        if replaced and not slicer.util.confirmOkCancelDisplay(question.format(id=row.id, path=replaced)):
+            return
         with shownErrors(wait=True):
-            self.logic.exportLabels(
-                node.labelSegmentation,
-                node.labelReference,
-                self._row(),
-                self.logic.structures(node),
-                self.state.table,
-            )
+            structures = self.logic.structures(node)
+            self.logic.exportLabels(node.labelSegmentation, node.labelReference, row, structures, table)
         self._readExported()
         self.state.changed()
 

@@ -7,7 +7,7 @@ Pre-train on a folder of images and fine-tune on those with labels::
     logic = EMIMPretrainLogic()
     cohort = logic.scan("/data/cohort", waitForCompletion=True).table
     run = logic.startPretraining(cohort, settings={"preset": "tiny"}, waitForCompletion=True)
-    structures = logic.structuresFromCohort(cohort)
+    structures = logic.knownStructures(cohort)
     model = logic.startFinetuning(cohort, run.folder, structures, name="tumour", waitForCompletion=True)
     logic.installModel(model)
 
@@ -34,6 +34,7 @@ from . import (
     case_loader,
     charts,
     label_export,
+    label_meaning,
     name_patterns,
     preview_volumes,
     run_inputs,
@@ -218,7 +219,8 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     ) -> RunMonitor:
         """Train a segmentation model on the labelled cases of a cohort, or with ``classes`` a classifier.
 
-        Label maps exported with :meth:`exportLabels` replace the cohort's own.
+        Label maps exported with :meth:`exportLabels` replace the cohort's own; ``structures`` must give their
+        names and values the meaning they were drawn with (:meth:`knownStructures`).
 
         Args:
             init: pre-training run, model package, or "scratch".
@@ -352,6 +354,18 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     structuresFromSegmentation = staticmethod(structure_list.structuresFromSegmentation)
     structuresProblem = staticmethod(structure_list.structuresProblem)
 
+    def knownStructures(self, table: CohortTable) -> list[Structure]:
+        """The structures of the exported labels, and one for each other value in the cohort's own.
+
+        Raises:
+            EmimError: when what is kept beside an exported label map is damaged.
+        """
+        exported = self.exportedLabels(table)
+        usedFirst = sorted((r for r in table.rows if r.id in exported), key=lambda r: not r.used)
+        known = label_meaning.knownStructures(exported[r.id] for r in usedFirst)
+        values = {v for s in known for v in s["values"]}
+        return known + [s for s in self.structuresFromCohort(table) if not values.intersection(s["values"])]
+
     def structures(self, parameterNode: Any) -> list[Structure]:
         return structure_list.readStructures(parameterNode.structures)
 
@@ -372,15 +386,36 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         structures: Sequence[Structure],
         table: CohortTable,
     ) -> Path:
-        """See :func:`EMIMPretrainLib.label_export.exportLabels`."""
+        """See :func:`EMIMPretrainLib.label_export.exportLabels`; an earlier label map is replaced.
+
+        Raises:
+            EmimError: also when the exported labels of another case that is used have other names or values.
+        """
+        structure_list.checkStructures(structures)
+        others = self._usedLabels(table)
+        others.pop(row.id, None)
+        label_meaning.refuseOtherMeaning(structures, others)
         folder = self.labelsFolder(table)
         return label_export.exportLabels(segmentation, referenceVolume, row, structures, folder)
 
+    def replacedLabels(self, segmentation: Any, row: CaseRow, table: CohortTable) -> Path | None:
+        """The exported label map that :meth:`exportLabels` would replace by another drawing, or None.
+
+        A segmentation that was loaded from the file or exported to it is no other drawing.
+        """
+        file = self.exportedLabels(table).get(row.id)
+        return None if file is None or case_loader.isExported(segmentation, file) else file
+
     def removeLabels(self, row: CaseRow, table: CohortTable) -> None:
         """Delete the exported label map of a case; the cohort's own is used again."""
-        label_export.labelFile(self.labelsFolder(table), row).unlink(missing_ok=True)
+        label_export.removeLabels(row, self.labelsFolder(table))
 
     # ---- within
+
+    def _usedLabels(self, table: CohortTable) -> dict[str, Path]:
+        """The exported label map of each case that is used and has one."""
+        used = {row.id for row in table.usedRows}
+        return {caseId: file for caseId, file in self.exportedLabels(table).items() if caseId in used}
 
     def _run(self, task: Any, wait: bool) -> Any:
         dependencies.require()
@@ -438,6 +473,8 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         """What is to be learned, written for the core."""
         if classes is None:
             structure_list.checkStructures(structures)
+            if isinstance(cohort, CohortTable):
+                label_meaning.refuseOtherMeaning(structures, self._usedLabels(cohort))
             file = run_inputs.writeStructures(inputs / "structures.json", structures)
             return ["--structures", str(file)]
         if structures:

@@ -117,7 +117,7 @@ def _write(file: Path, text: str) -> None:
         replace_file(part, file)
     except OSError as error:
         raise EmimError(
-            _("The list of cases cannot be written: {reason}.").format(reason=error.strerror or error),
+            _("The file cannot be written: {reason}.").format(reason=error.strerror or error),
             file,
             _("Check the rights and the free space of the runs folder, or choose another one."),
         ) from error

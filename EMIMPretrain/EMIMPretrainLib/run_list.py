@@ -26,25 +26,34 @@ def allRuns() -> list[RunState]:
 
 
 def addRun(folder: str | Path) -> RunState:
-    """List a run that lies elsewhere, too, from now on.
+    """List a run that lies elsewhere, or all runs of a folder, too, from now on.
+
+    Returns:
+        The run; of several the newest.
 
     Raises:
-        EmimError: when the folder is no run.
+        EmimError: when the folder is no run and holds none.
     """
-    run = read_run(folder)
-    if not isAdded(run.folder) and runsFolder() not in run.folder.parents:
-        _save([*_added(), run.folder])
-    return run
+    folder = Path(folder).absolute()
+    runs = list_runs(folder) or [read_run(folder)]  # which says why there is none
+    if folder not in _added() and runsFolder() not in (folder, *folder.parents):
+        _save([*_added(), folder])
+    return runs[0]
 
 
 def forgetRun(folder: str | Path) -> None:
-    """Take an added run out of the list; its files stay."""
-    _save([f for f in _added() if f != Path(folder)])
+    """Take an added run out of the list, and with it all runs of the folder it was added with; files stay."""
+    _save([f for f in _added() if f not in _listing(folder)])
 
 
 def isAdded(folder: str | Path) -> bool:
-    """Whether the run is listed because the user has added it."""
-    return Path(folder) in _added()
+    """Whether the run is listed because the user has added it, or a folder that it lies in."""
+    return runsFolder() not in Path(folder).parents and any(f in _listing(folder) for f in _added())
+
+
+def _listing(run: str | Path) -> list[Path]:
+    """The folders of which each would list the run."""
+    return [Path(run), *Path(run).parents[:2]]
 
 
 def _added() -> list[Path]:

@@ -14,4 +14,5 @@ def showCase(row, logic, state: PanelState) -> None:
             state.previewing = False
             logic.endPreview()
         structures = logic.structures(state.parameterNode) if state.parameterNode else None
-        logic.loadCase(row, structures=structures)
+        exported = logic.exportedLabels(state.table)
+        logic.loadCase(row, structures=structures, label=exported.get(row.id))

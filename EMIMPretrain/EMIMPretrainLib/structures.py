@@ -37,18 +37,26 @@ def structuresFromCohort(table: CohortTable) -> list[Structure]:
 
 
 def structuresFromSegmentation(
-    segmentation: Any, structures: Sequence[Structure] | None = None
+    segmentation: Any,
+    structures: Sequence[Structure] | None = None,
+    known: Sequence[Structure] = (),
 ) -> list[Structure]:
-    """``structures`` and, for each segment whose name none of them has, one more with a value of its own.
+    """``structures`` and, for each segment whose name none of them has, one more.
 
-    Names are compared without regard to case.
+    It is the one of that name in ``known``; else a new one, with a value that none has. Names are compared
+    without regard to case.
     """
     found = [dict(s) for s in structures or ()]
     names = {s["name"].casefold() for s in found}
-    used = {v for s in found for v in s["values"]}
+    earlier = {s["name"].casefold(): s for s in known}
+    used = {v for s in (*found, *known) for v in s["values"]}
     for segment in segments(segmentation):
         name = segment.GetName()
         if name.casefold() in names:
+            continue
+        if name.casefold() in earlier:
+            names.add(name.casefold())
+            found.append(dict(earlier[name.casefold()]))
             continue
         value = next(v for v in range(1, 32768) if v not in used)
         names.add(name.casefold())
@@ -69,6 +77,12 @@ def terminologyOf(segment: Any) -> str | None:
     text = vtk.reference("")
     found = segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text)
     return str(text) or None if found else None
+
+
+def ownValues(structures: Sequence[Structure]) -> dict[str, frozenset[int]]:
+    """By name, the values of each structure that are of none of the smaller ones it consists of."""
+    values = {s["name"]: frozenset(s["values"]) for s in structures}
+    return {name: own.difference(*(v for v in values.values() if v < own)) for name, own in values.items()}
 
 
 def structuresProblem(structures: Sequence[Structure]) -> str:

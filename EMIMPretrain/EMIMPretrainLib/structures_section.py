@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from EMIMLib import terminology
 
+from .labels_section import LabelsSection
 from .panel_state import PanelState
 from .shown_errors import shownErrors
 from .structures import nextColor
@@ -22,8 +23,8 @@ TERM_WIDTH = 130  # px
 class StructuresSection:
     """Keeps the parameter node's structures at what the table says."""
 
-    def __init__(self, ui, logic, state: PanelState) -> None:
-        self.ui, self.logic, self.state = ui, logic, state
+    def __init__(self, ui, logic, state: PanelState, labels: LabelsSection) -> None:
+        self.ui, self.logic, self.state, self.labels = ui, logic, state, labels
         self._shown = None  # the structures in the table
         self._terms = {name: text for name, (text, _color) in terminology.terms().items()}
         table = ui.structuresTable
@@ -42,7 +43,10 @@ class StructuresSection:
         if structures != self._shown:
             self._shown = structures
             self._fill(structures)
-        self.ui.structuresFromCohortButton.enabled = bool(self.state.table and self.state.table.labelValues)
+        table = self.state.table
+        self.ui.structuresFromCohortButton.enabled = bool(
+            table and (table.labelValues or self.labels.exported)
+        )
         self.ui.structuresFromSegmentationButton.enabled = bool(node and node.labelSegmentation)
         self.ui.removeStructureButton.enabled = bool(structures)
 
@@ -113,12 +117,13 @@ class StructuresSection:
 
     def _onFromCohort(self, checked: bool = False) -> None:
         with shownErrors():
-            self._keep(self.logic.structuresFromCohort(self.state.table))
+            self._keep(self.logic.knownStructures(self.state.table))
 
     def _onFromSegmentation(self, checked: bool = False) -> None:
         node = self.state.parameterNode
         with shownErrors():
-            self._keep(self.logic.structuresFromSegmentation(node.labelSegmentation, self._read()))
+            known = self.logic.knownStructures(self.state.table) if self.state.table else ()
+            self._keep(self.logic.structuresFromSegmentation(node.labelSegmentation, self._read(), known))
 
     def _onAdd(self, checked: bool = False) -> None:
         structures = self._read()

@@ -3,6 +3,7 @@
 # ruff: noqa: F811  fixtures are imported
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import slicerhost
@@ -310,6 +311,49 @@ def test_structures_from_a_segmentation_keep_names_colours_and_terms(panel):
     assert box.currentText == "Special lesion"
 
 
+def exported_label(panel, table, row, *named_values):
+    """An exported label map of a case, empty, beside it what its values stand for."""
+    from EMIMPretrainLib.label_export import labelFile
+    from EMIMPretrainLib.label_meaning import writeMeaning
+
+    file = labelFile(panel.logic.labelsFolder(table), row)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    structures = [
+        {"name": n, "values": [v], "color": [1, 2, 3], "terminology": None} for n, v in named_values
+    ]
+    writeMeaning(file, structures)
+    return file
+
+
+def test_a_scan_in_a_new_scene_brings_back_the_structures_of_exported_labels(panel, table, caplog):
+    file = exported_label(panel, table, table.rows[0], ("core", 2), ("edema", 3))
+    panel.state.parameterNode.cohortFolder = table.source
+    panel.cohort._onScanned(SimpleNamespace(table=table))
+    panel.update()
+    shown = [["core", "2"], ["edema", "3"], ["label 1", "1"]]
+    cells = panel.ui.structuresTable
+    assert [row[:2] for row in table_texts(cells)] == shown
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    for name in ("Edema", "cyst"):
+        segmentation.GetSegmentation().AddEmptySegment("", name)
+    panel.ui.labelSegmentationSelector.setCurrentNode(segmentation)
+    for number in (2, 1, 0):
+        cells.setCurrentCell(number, 0)
+        panel.ui.removeStructureButton.click()
+    panel.ui.structuresFromSegmentationButton.click()
+    assert [row[:2] for row in table_texts(cells)] == [["edema", "3"], ["cyst", "4"]]
+    panel.ui.structuresFromCohortButton.click()
+    assert [row[:2] for row in table_texts(cells)] == shown
+    cells.item(0, 1).setText("3")
+    cells.item(1, 1).setText("2")
+    node = panel.state.parameterNode
+    node.init, node.modelName = "scratch", "Tumeur"
+    panel.ui.startFinetuneButton.click()
+    assert "exported labels of case p1: 'core' has the label value 2 there, and 3" in caplog.text
+    assert str(file) in caplog.text and panel.state.monitor is None
+
+
 def test_a_removed_segmentation_is_not_followed_by_another(panel):
     """The export would write the neighbour's labels, over those of another case."""
     one, other = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", n) for n in ("one", "other"))
@@ -384,6 +428,13 @@ def test_a_folder_without_a_run_is_refused(panel, host, tmp_path, caplog):
     assert panel.state.monitor.folder == elsewhere and panel.ui.removeRunButton.enabled
     panel.ui.removeRunButton.click()
     assert panel.ui.runsTable.rowCount == 0 and elsewhere.is_dir()
+    written_run(elsewhere.parent / "other")
+    host.answer(str(elsewhere.parent))
+    panel.ui.addRunButton.click()
+    assert {row[1] for row in table_texts(panel.ui.runsTable)} == {"run", "other"}
+    panel.ui.runsTable.selectRow(1)
+    panel.ui.removeRunButton.click()
+    assert panel.ui.runsTable.rowCount == 0
 
 
 def test_scene_closed_while_watching(panel, host, table, tmp_path):

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811  fixtures are imported
 
+import numpy as np
 import slicerhost
 
 slicerhost.start()
@@ -143,21 +144,29 @@ def test_practice_cohort_is_made_and_scanned(panel, host):
     assert shown == {row.id: False, panel.state.table.rows[1].id: True}  # no labels on a wrong head
 
 
-def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_folder, monkeypatch):
-    import numpy as np
-
-    scan(host, panel, cohort_folder)
-    row = panel.state.table.rows[-1]
-    assert not row.label.path
+def draw(panel, row, name, half=2):
+    """A segmentation of one cube on the first image of a case."""
     (image, *_others) = panel.logic.loadCase(row)
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "gezeichnet")
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(image)
     labels = np.zeros_like(slicer.util.arrayFromVolume(image), np.uint8)
-    labels[tuple(slice(n // 2 - 2, n // 2 + 2) for n in labels.shape)] = 1
-    name = panel.logic.structures(panel.state.parameterNode)[0]["name"]
+    labels[tuple(slice(n // 2 - half, n // 2 + half) for n in labels.shape)] = 1
     identifier = segmentation.GetSegmentation().AddEmptySegment("", name)
     slicer.util.updateSegmentBinaryLabelmapFromArray(labels, segmentation, identifier, image)
+    return segmentation
+
+
+def count(file):
+    """Voxels that a label map marks."""
+    return np.count_nonzero(slicer.util.arrayFromVolume(slicer.util.loadLabelVolume(str(file))))
+
+
+def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_folder, monkeypatch):
+    scan(host, panel, cohort_folder)
+    row = panel.state.table.rows[-1]
+    assert not row.label.path
+    segmentation = draw(panel, row, panel.logic.structures(panel.state.parameterNode)[0]["name"])
     before = len(panel.finetune.labels.labelledIds())
     panel.ui.labelSegmentationSelector.setCurrentNode(segmentation)
     assert panel.ui.labelCaseComboBox.currentText == row.id  # told from the image it was drawn on
@@ -167,7 +176,7 @@ def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_fol
     assert len(panel.finetune.labels.labelledIds()) == before + 1
     assert "drawn in Slicer: 1" in panel.ui.labelsLabel.text
     file = panel.finetune.labels.exported[row.id]
-    assert np.count_nonzero(slicer.util.arrayFromVolume(slicer.util.loadLabelVolume(str(file)))) == 64
+    assert count(file) == 64
     other = panel.state.table.rows[0].id
     panel.ui.labelCaseComboBox.setCurrentIndex(panel.ui.labelCaseComboBox.findData(other))
     assert not panel.ui.exportLabelsButton.enabled, "it was drawn on another case"
@@ -179,3 +188,47 @@ def test_labels_drawn_in_slicer_are_exported_and_counted(panel, host, cohort_fol
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: True)
     panel.ui.removeLabelsButton.click()
     assert not file.exists() and len(panel.finetune.labels.labelledIds()) == before
+
+
+def test_labels_of_another_day_are_shown_and_never_replaced_unasked(panel, host, cohort_folder, monkeypatch):
+    asked, answers = [], []
+
+    def answer(text):
+        asked.append(text)
+        return answers.pop()
+
+    def export(segmentation):
+        asked.clear()
+        panel.ui.labelSegmentationSelector.setCurrentNode(segmentation)
+        assert panel.ui.exportLabelsButton.enabled, panel.ui.exportLabelsButton.toolTip
+        panel.ui.exportLabelsButton.click()
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", answer)
+    scan(host, panel, cohort_folder)
+    caseId = panel.state.table.rows[-1].id
+    drawn = draw(panel, panel.state.table.row(caseId), "Läsion")
+    panel.ui.labelSegmentationSelector.setCurrentNode(drawn)
+    panel.ui.structuresFromSegmentationButton.click()
+    values = {s["name"]: s["values"] for s in panel.logic.structures(panel.state.parameterNode)}
+    export(drawn)
+    export(drawn)
+    file = panel.finetune.labels.exported[caseId]
+    assert asked == [] and count(file) == 64
+
+    slicer.mrmlScene.Clear()
+    assert panel.logic.structures(panel.state.parameterNode) == []
+    scan(host, panel, cohort_folder)
+    now = {s["name"]: s["values"] for s in panel.logic.structures(panel.state.parameterNode)}
+    assert now["Läsion"] == values["Läsion"] and sorted(now.values()) == sorted(values.values())
+    other = draw(panel, panel.state.table.row(caseId), "Läsion", half=1)
+    answers[:] = [False]
+    export(other)
+    assert caseId in asked[0] and str(file) in asked[0] and count(file) == 64
+    panel.ui.loadLabelCaseButton.click()
+    shown = slicer.util.getNode(f"{caseId} label")
+    assert [shown.GetSegmentation().GetNthSegment(0).GetName()] == ["Läsion"]
+    export(shown)
+    assert asked == [] and count(file) == 64
+    answers[:] = [True]
+    export(other)
+    assert len(asked) == 1 and count(file) == 8

@@ -1,5 +1,8 @@
 """Segmentations drawn in Slicer become label maps for training: exactly, on any grid, under transforms."""
 
+import contextlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,9 +11,12 @@ import slicerhost
 slicerhost.start()
 import slicer  # noqa: E402
 import vtk  # noqa: E402
+from EMIMPretrainLib import label_meaning  # noqa: E402
 from EMIMPretrainLib.cohort_table import CaseRow, Cell, CohortTable  # noqa: E402
 from EMIMPretrainLib.logic import EMIMPretrainLogic  # noqa: E402
+from EMIMPretrainLib.structures import segments  # noqa: E402
 
+from emim.cohort.folder import find_in_folder  # noqa: E402
 from EMIMLib import EmimError, settings  # noqa: E402
 
 TUMOUR = {"name": "tumour", "values": [4], "color": [230, 159, 0], "terminology": None}
@@ -187,6 +193,166 @@ def test_without_a_reference_the_first_image_counts(logic, tmp_path):
     file = logic.exportLabels(segmentation, None, row, [TUMOUR], table)
     assert labels_on_image(file, row) == expected(volume, masks, {"tumour": 4})
     assert slicer.mrmlScene.GetNumberOfNodes() == added > count  # nothing of the export is left in the scene
+
+
+@pytest.fixture
+def drawn_on(logic):
+    """Draws structures of these names on a case, exports them with these values, and closes the scene."""
+
+    def export(row, table, **values):
+        volume = logic.loadCase(row)[0]
+        masks = {name: box((2 * n, 2 * n + 2), (3, 6), (3, 6)) for n, name in enumerate(values, start=1)}
+        structures = [{**TUMOUR, "name": name, "values": [value]} for name, value in values.items()]
+        file = logic.exportLabels(draw(volume, masks), volume, row, structures, table)
+        slicer.mrmlScene.Clear()
+        return file
+
+    return export
+
+
+def two_cases(tmp_path):
+    rows = [make_case(tmp_path / "cohort", name=name) for name in ("subject-1", "subject-2")]
+    return rows, make_table(tmp_path / "cohort", *rows)
+
+
+def structure(name, *values):
+    return {**TUMOUR, "name": name, "values": list(values)}
+
+
+def test_values_keep_their_meaning_in_a_new_scene(logic, drawn_on, tmp_path):
+    (first, second), table = two_cases(tmp_path)
+    first.labelValues = (2, 7)  # of the cohort's own labels
+    drawn_on(first, table, core=1, edema=2)
+    known = logic.knownStructures(table)
+    assert [(s["name"], s["values"]) for s in known] == [("core", [1]), ("edema", [2]), ("label 7", [7])]
+    assert known[0] == structure("core", 1)
+    volume = logic.loadCase(second)[0]
+    names = ("new", "Edema", "core")
+    drawing = draw(volume, {n: box((i, i + 1), (3, 6), (3, 6)) for i, n in enumerate(names)})
+    structures = logic.structuresFromSegmentation(drawing, [], known)
+    assert [(s["name"], s["values"]) for s in structures] == [("new", [3]), ("edema", [2]), ("core", [1])]
+    logic.exportLabels(drawing, volume, second, structures, table)
+    assert [s["name"] for s in logic.knownStructures(table)] == ["core", "edema", "new", "label 7"]
+
+
+def test_values_of_another_meaning_are_refused(logic, drawn_on, tmp_path):
+    (first, second), table = two_cases(tmp_path)
+    file = drawn_on(first, table, core=1, edema=2)
+    with pytest.raises(EmimError, match="case subject-1: 'edema' has the label value 2 there, and 1 in") as e:
+        drawn_on(second, table, edema=1, core=2)
+    assert e.value.where == str(file) and "export it again" in e.value.hint
+    assert set(logic.exportedLabels(table)) == {"subject-1"}
+    for start in (logic.startFinetuning, logic.estimate):
+        with pytest.raises(EmimError, match="subject-1: the label value 1 is 'core' there, and 'cyst' in"):
+            start(table, init="scratch", structures=[structure("cyst", 1)])
+    drawn_on(first, table, edema=1, core=2)  # only its own labels had the other values
+    drawn_on(second, table, edema=1, core=2)
+
+
+def check_meaning(logic, table, *structures):
+    """What fine-tuning and export do before they begin."""
+    label_meaning.refuseOtherMeaning(structures, logic.exportedLabels(table))
+
+
+@pytest.mark.parametrize(
+    ("structures", "fits"),
+    [
+        ([("Core", 1), ("edema", 2), ("necrosis", 3)], True),
+        ([("edema", 2)], True),
+        ([("tumour", 1, 2)], True),  # both together
+        ([("tumour", 1, 2), ("core", 1)], True),
+        ([("tumour", 1, 2), ("core", 2)], False),
+        ([("core", 1), ("necrosis", 2)], False),
+        ([("core", 1, 2)], False),
+        ([("core", 1, 5), ("edema", 2)], True),
+        ([("core", 5), ("edema", 2)], False),
+    ],
+)
+def test_meanings_that_fit_and_that_do_not(logic, drawn_on, tmp_path, structures, fits):
+    (first, _second), table = two_cases(tmp_path)
+    drawn_on(first, table, core=1, edema=2)
+    with contextlib.nullcontext() if fits else pytest.raises(EmimError, match="do not fit"):
+        check_meaning(logic, table, *(structure(*s) for s in structures))
+
+
+def test_labels_that_are_not_used_or_of_earlier_versions_do_not_count(logic, drawn_on, tmp_path):
+    (first, second), table = two_cases(tmp_path)
+    file = drawn_on(first, table, core=1)
+    first.included = False
+    drawn_on(second, table, cyst=1)
+    first.included = True
+    assert [s["name"] for s in logic.knownStructures(table)] == ["core"]
+    label_meaning.meaningFile(file).unlink()
+    assert [s["name"] for s in logic.knownStructures(table)] == ["cyst"]
+    drawn_on(second, table, core=2)
+    check_meaning(logic, table, structure("core", 2))
+
+
+def test_the_meaning_lies_beside_the_label_map_and_goes_with_it(logic, drawn_on, tmp_path):
+    (first, _second), table = two_cases(tmp_path)
+    file = drawn_on(first, table, core=1)
+    meaning = label_meaning.meaningFile(file)
+    assert sorted(file.parent.iterdir()) == sorted([file, meaning])
+    assert [f.name for f in scan_folder(file.parent)] == [file.name]
+    meaning.write_text("[", encoding="utf-8")
+    with pytest.raises(EmimError, match="cannot be read"):
+        check_meaning(logic, table, structure("core", 1))
+    logic.removeLabels(first, table)
+    assert list(file.parent.iterdir()) == []
+
+
+def scan_folder(folder):
+    """The files that a scan takes for images or labels."""
+    found = find_in_folder(folder, {"T1": ["*"]})
+    return [Path(p) for case in found.cases for paths in case.images.values() for p in paths]
+
+
+@pytest.mark.parametrize("grid", ["straight", "oblique and left-handed"])
+def test_exported_labels_are_shown_with_their_case_and_go_on_from_there(logic, tmp_path, grid):
+    row = make_case(tmp_path / "cohort", GRIDS[grid])
+    table = make_table(tmp_path / "cohort", row)
+    own = tmp_path / "cohort" / "subject-1_seg.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(row.cells["T1"].path) * 0 + 3, str(own))
+    row.label = Cell("ok", str(own))
+    volume = logic.loadCase(row, label=logic.exportedLabels(table).get(row.id))[0]
+    assert [s.GetName() for s in segments(slicer.util.getNode("subject-1 label"))] == ["label 3"]
+    masks = {"core": box((5, 7), (5, 7), (5, 7)), "whole": box((3, 9), (3, 9), (3, 9))}
+    structures = [structure("core", 2), structure("whole", 1, 2)]
+    file = logic.exportLabels(draw(volume, masks), volume, row, structures, table)
+    exported = labels_on_image(file, row)
+    slicer.mrmlScene.Clear()  # another day
+    volume = logic.loadCase(row, structures=[structure("cyst", 2)], label=file)[0]
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert {s.GetName() for s in segments(segmentation)} == set(masks)
+    for name, mask in masks.items():
+        identifier = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, identifier, volume)
+        np.testing.assert_array_equal(shown > 0, mask)
+    logic.loadCase(row, label=file)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+    again = logic.exportLabels(segmentation, None, row, logic.knownStructures(table), table)
+    assert labels_on_image(again, row) == exported
+
+
+def test_only_the_label_map_of_another_drawing_is_replaced(logic, tmp_path):
+    (row, other), table = two_cases(tmp_path)
+    volume = logic.loadCase(row)[0]
+    mine, yours = (draw(volume, {"tumour": box((3, 5), (3, 5), (3, n))}) for n in (5, 6))
+    assert logic.replacedLabels(mine, row, table) is None  # there is no file yet
+    file = logic.exportLabels(mine, volume, row, [TUMOUR], table)
+    assert logic.replacedLabels(mine, row, table) is None
+    assert logic.replacedLabels(yours, row, table) == file
+    assert logic.replacedLabels(yours, other, table) is None
+    logic.loadCase(row, label=file)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2  # mine is what the file holds
+    logic.exportLabels(yours, volume, row, [TUMOUR], table)
+    assert logic.replacedLabels(mine, row, table) == file
+    slicer.mrmlScene.Clear()
+    logic.loadCase(row, label=file)
+    loaded = slicer.util.getNode("subject-1 label")
+    assert logic.replacedLabels(loaded, row, table) is None
+    logic.removeLabels(row, table)
+    assert logic.replacedLabels(loaded, row, table) is None
 
 
 def test_exclusive_structures_must_not_overlap(logic, tmp_path):

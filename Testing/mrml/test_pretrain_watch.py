@@ -135,6 +135,24 @@ def test_runs_are_listed_from_the_runs_folder_and_where_else_the_user_says(logic
     assert not logic.isAddedRun(other.folder)
 
 
+def test_a_folder_of_runs_is_added_and_removed_as_one(logic, tmp_path):
+    settings.setRunsFolder(tmp_path / "runs")
+    own = RunFiles(tmp_path / "runs" / "own")
+    others = [RunFiles(tmp_path / "elsewhere" / name) for name in ("one", "study/two")]
+    assert logic.addRun(tmp_path / "elsewhere").name in ("one", "two")
+    assert sorted(r.name for r in logic.runs()) == ["one", "own", "two"]
+    RunFiles(tmp_path / "elsewhere" / "later")
+    assert sorted(r.name for r in logic.runs()) == ["later", "one", "own", "two"]
+    assert all(logic.isAddedRun(r.folder) for r in others) and not logic.isAddedRun(own.folder)
+    logic.addRun(tmp_path)  # everything there is
+    assert not logic.isAddedRun(own.folder)  # it stays listed, whatever is removed
+    logic.forgetRun(others[0].folder)
+    assert [r.name for r in logic.runs()] == ["own"] and others[0].folder.is_dir()
+    logic.addRun(tmp_path / "runs")
+    logic.forgetRun(own.folder)
+    assert [r.name for r in logic.runs()] == ["own"]
+
+
 # ---- charts
 
 
