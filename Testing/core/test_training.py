@@ -1,5 +1,6 @@
 """Pieces of training: splits, settings, sampling, the models, and both runs end to end."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -30,7 +31,7 @@ from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.card import make_card
 from emim.training.finetune import finetune, plan_finetuning
 from emim.training.finetune_watch import FinetuneWatch
-from emim.training.optimisation import learning_rate_at
+from emim.training.optimisation import Optimisation, follow_at, learning_rate_at
 from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
@@ -159,6 +160,49 @@ def batch(config, modalities=3, samples=2):
         "present": torch.tensor([[True, True, False]] * samples),
         "kinds": torch.randint(0, 4, (samples, modalities, grid, grid, grid)).to(torch.int8),
     }
+
+
+def test_transferred_weights_wait_for_new_ones_and_warm_up():
+    config = TrainConfig(steps=20, batch=2, warmup=0.1, learning_rate=0.1)
+    assert [follow_at(step, 10, config) for step in (0, 9, 10, 11, 19)] == [0, 0, 0.5, 1, 1]
+    assert follow_at(0, 0, config) == 1
+
+    def steps_of_change(named: dict[str, float]) -> dict[str, list[int]]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 1))
+        optimisation = Optimisation(
+            model, config, torch.device("cpu"), lambda m, b, _: (m(b["x"]).square().mean(), {}), named, 0.5
+        )
+        changed = {name: [] for name, _ in model.named_parameters()}
+        for step in range(config.steps):
+            before = copy.deepcopy(model.state_dict())
+            optimisation.advance({"x": torch.randn(2, 3)}, step)
+            for name, value in model.state_dict().items():
+                if not torch.equal(value, before[name]):
+                    changed[name].append(step)
+        return changed
+
+    every = list(range(config.steps))
+    first = {"0.weight": 1.0, "0.bias": 1.0}
+    assert steps_of_change(first) == {
+        "0.weight": every[10:], "0.bias": every[10:], "1.weight": every, "1.bias": every
+    }  # fmt: skip
+    # Where nothing is new, as when a model goes on with the same structures, nobody would learn meanwhile.
+    assert set(map(tuple, steps_of_change({**first, "1.weight": 1.0, "1.bias": 1.0}).values())) == {
+        tuple(every)
+    }
+    assert set(map(tuple, steps_of_change({}).values())) == {tuple(every)}
+
+
+def test_a_checkpoint_with_other_groups_of_weights_is_refused_in_words():
+    config, device = TrainConfig(steps=2, batch=2), torch.device("cpu")
+
+    def new(rates):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+        return Optimisation(model, config, device, lambda m, b, _: (m(b["x"]).mean(), {}), rates)
+
+    with pytest.raises(EmimError, match="do not fit"):
+        new({}).restore(new({"0.weight": 1.0}).state())
 
 
 def test_only_hidden_present_foreground_voxels_enter_the_loss(small_pretrain):

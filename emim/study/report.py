@@ -119,7 +119,8 @@ def _conditions(results: Results) -> list[str]:
         told.insert(
             2,
             f"- Fine-tuning {config.train.steps} steps of {config.train.batch} crops, the same for all arms; "
-            f"weights that were pre-trained learn at {config.transferred_rate:g} times the rate of new ones; "
+            f"weights that were pre-trained learn at {config.transferred_rate:g} times the rate of new ones, "
+            f"after {config.head_start:g} of the steps; "
             f"the model is that of the {'best validation' if config.keep == 'best' else 'last step'}.",
         )
     given = {k: v for k, v in plan.settings.items() if v}

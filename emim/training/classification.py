@@ -84,7 +84,8 @@ class Classification:
             # Not divided by the weights of the batch: in a batch of one class they would cancel.
             return mean_over_ranks((weights[batch["target"]] * entropy).mean()), {}
 
-        return Optimisation(self.network, self.config.train, self.device, compute_loss, rates)
+        start = self.config.head_start
+        return Optimisation(self.network, self.config.train, self.device, compute_loss, rates, start)
 
     def prepare(self, should_stop: Callable[[], bool] | None = None) -> None:
         """Standardise features by training cases and, for neighbours, keep those of all of them.

@@ -273,7 +273,7 @@ def _check_source(
 def _check(config: FinetuneConfig) -> None:
     check_training(config)
     check_classification(config)
-    for name in ("foreground_share", "modality_dropout", "transferred_rate"):
+    for name in ("foreground_share", "modality_dropout", "transferred_rate", "head_start"):
         if not 0 <= getattr(config, name) <= 1:
             raise EmimError(f"Setting {name} cannot be {getattr(config, name)!r}.", hint="It is a share.")
     if config.keep not in ("best", "last"):

@@ -35,22 +35,39 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def follow_at(step: int, head_start: int, config: TrainConfig) -> float:
+    """The share of their learning rate at which weights learn that wait for ``head_start`` steps.
+
+    They have a linear warm-up of their own then: the "sawtooth" schedule of arXiv 2412.17041.
+    """
+    warmup = max(1, round(config.warmup * config.steps))
+    return min(1.0, max(0.0, (step - head_start + 1) / warmup)) if head_start else 1.0
+
+
 def make_optimiser(
     model: nn.Module, config: TrainConfig, rates: Mapping[str, float], fused: bool = False
 ) -> torch.optim.AdamW:
     """AdamW; tokens, biases and normalisation scales (fewer than two dimensions) do not decay.
 
     Args:
-        rates: learning rate of named parameters as a share of the run's; 1 where not named.
+        rates: learning rate of named parameters as a share of the run's; 1 where not named. Named ones wait
+            for the others, where there are any, if there is a head start.
         fused: update all parameters in one go.
     """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    some_lead = any(name not in rates for name, _ in model.named_parameters())
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((parameter.ndim >= 2, rates.get(name, 1.0)), []).append(parameter)
+        kind = (parameter.ndim >= 2, rates.get(name, 1.0), some_lead and name in rates)
+        groups.setdefault(kind, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": p, "weight_decay": config.weight_decay if decays else 0.0, "scale": scale}
-            for (decays, scale), p in groups.items()
+            {
+                "params": p,
+                "weight_decay": config.weight_decay if decays else 0.0,
+                "scale": scale,
+                "follows": follows,
+            }
+            for (decays, scale, follows), p in groups.items()
         ],
         lr=config.learning_rate,
         betas=(0.9, 0.95),
@@ -66,6 +83,7 @@ class Optimisation:
         compute_loss: maps (model, batch, step) to the loss of the batch of all ranks and values to log; the
             model it gets is the one to call.
         rates: see :func:`make_optimiser`.
+        head_start: share of all steps for which the weights named in ``rates`` wait for the others.
         weigh: how much the loss of a batch counts among those of other micro-batches; None: its samples.
     """
 
@@ -76,11 +94,13 @@ class Optimisation:
         device: torch.device,
         compute_loss: Callable[[nn.Module, Batch, int], tuple[torch.Tensor, Values]],
         rates: Mapping[str, float] | None = None,
+        head_start: float = 0.0,
         weigh: Callable[[Batch], torch.Tensor] | None = None,
     ) -> None:
         self.model, self.config, self.device = model, config, device
         self.compute_loss, self.weigh = compute_loss, weigh
         self.micro_batch = config.micro_batch or config.batch // size()
+        self.head_start = round(head_start * config.steps)
         self._parallel = _parallel(model)
         self._fused = device.type in ("cpu", "cuda")
         self.optimiser = make_optimiser(model, config, rates or {}, self._fused)
@@ -96,8 +116,9 @@ class Optimisation:
                 or the GPU's memory does not suffice.
         """
         rate = learning_rate_at(step, self.config)
+        following = follow_at(step, self.head_start, self.config)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = rate * group["scale"] * (following if group["follows"] else 1.0)
         self.optimiser.zero_grad(set_to_none=True)
         try:
             loss, values = self._accumulate(self._parallel, batch, step)
@@ -165,7 +186,10 @@ class Optimisation:
             EmimError: when it is of another network.
         """
         load_weights(self.model, state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+        except ValueError as error:  # other groups of weights
+            raise of_another_version() from error
         for group in self.optimiser.param_groups:  # the checkpoint may be from another kind of processor
             group["fused"] = self._fused or None
         if state["scaler"] and self._scaler.is_enabled():
@@ -227,10 +251,14 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise EmimError(
-            "The weights of the run do not fit the network that its settings describe.",
-            hint="It was begun by another version of EMIM. Train anew.",
-        ) from error
+        raise of_another_version() from error
+
+
+def of_another_version() -> EmimError:
+    return EmimError(
+        "The weights of the run do not fit the network that its settings describe.",
+        hint="It was begun by another version of EMIM. Train anew.",
+    )
 
 
 def has_own_memory(device: torch.device) -> bool:

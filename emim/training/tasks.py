@@ -165,7 +165,8 @@ class Finetuning:
             return loss(network(batch["input"], batch["present"]), batch["label"]), {}
 
         self.network.to(self.device)
-        return Optimisation(self.network, self.config.train, self.device, compute_loss, rates)
+        start = self.config.head_start
+        return Optimisation(self.network, self.config.train, self.device, compute_loss, rates, start)
 
     def measure(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """The values of a validation; see :meth:`FinetuneWatch.measure`."""
