@@ -307,6 +307,46 @@ def test_a_truncated_prediction_is_a_failure_not_a_smaller_lesion(tmp_path):
     assert "incomplete" in result.failed[0].error
 
 
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("Layer:=2", "layer 2, but the layers end at 1"),
+        ("Layer:=-1", "layer -1"),
+        ("Layer:=", "Segment1_Layer is no whole number: ''"),
+        ("LabelValue:=one", "Segment1_LabelValue is no whole number: 'one'"),
+    ],
+)
+def test_a_segment_that_is_nowhere_is_a_failure(field, said, tmp_path):
+    (tmp_path / "out").mkdir()
+    layers = np.stack([cube(2, 3, 4, 1), cube(2, 3, 4, 2)])
+    file = tmp_path / "out/p.seg.nrrd"
+    write_seg_nrrd(file, layers, Grid(SHAPE[::-1], SPACING, (0.0, 0.0, 0.0)), PARTLY)
+    header, voxels = file.read_bytes().split(b"\n\n", 1)
+    key = field.partition(":=")[0]
+    lines = [
+        f"Segment1_{field}" if x.startswith(f"Segment1_{key}:=") else x for x in header.decode().split("\n")
+    ]
+    file.write_bytes("\n".join(lines).encode() + b"\n\n" + voxels)
+    reference = {i: save(tmp_path / "ref.nii", cube(2, 3, 4)) for i in ("p", "q")}
+    result = evaluate(reference, {"p": file}, PARTLY)
+    assert said in result.failed[0].error and len(result.failed) == 2
+    with pytest.raises(EmimError, match="Segment") as caught:
+        read_seg_nrrd(file)
+    assert caught.value.where == str(file) and caught.value.hint
+
+
+def test_a_prediction_that_cannot_be_used_is_a_failure_whatever_it_raises(tmp_path, monkeypatch):
+    def fails(*args):
+        raise MemoryError("Unable to allocate 49.1 TiB")
+
+    monkeypatch.setattr("emim.evaluation.segmentation.prediction_masks", fails)
+    label = save(tmp_path / "ref.nii", cube(2, 3, 4))
+    events = Recorder()
+    result = evaluate({"p": label}, {"p": label}, LESION, events=events)
+    assert "49.1 TiB" in result.failed[0].error and result.cases[0].scores[0].dice == 0
+    assert any("Case p failed" in w for w in events.warnings)
+
+
 def test_bad_input(tmp_path):
     reference = {"p": save(tmp_path / "ref.nii.gz", cube(2, 3, 4))}
     (tmp_path / "out").mkdir()

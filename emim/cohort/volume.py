@@ -106,14 +106,16 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         if shape:
             return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
         array = read_pixels(reader, path)
+        return _facts(reader, array.reshape(size[::-1]), label, stamp)
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except OSError as error:  # a disk or a network drive that fails; the others can be read
         return VolumeFacts(problems=(f"it cannot be read: {error.strerror or error}",), stamp=stamp)
+    except MemoryError:
+        return VolumeFacts(problems=("there is not enough memory to read it",), stamp=stamp)
     except RuntimeError as error:
         why = f"it is {NIFTI_2}" if is_version_2(path) else _plain(str(error))
         return VolumeFacts(problems=(why,), stamp=stamp)
-    return _facts(reader, array.reshape(size[::-1]), label, stamp)
 
 
 def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
