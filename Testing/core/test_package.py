@@ -254,6 +254,34 @@ def test_zip_with_a_link(tmp_path):
         read_package(path)
 
 
+@pytest.mark.parametrize("name", ["configs/metadata.json", "models/model.pt"])
+@pytest.mark.parametrize(
+    ("field", "value", "said", "hint"),
+    [
+        ("flags", 1, "encrypted", "Unpack it"),
+        ("method", 9, "compression method", "Unpack it"),  # Deflate64, of Windows for large files
+        ("data", 0xFF, "cannot be read: Error -3", "download the package again"),
+    ],
+)
+def test_zip_that_cannot_be_unpacked(name, field, value, said, hint, tmp_path):
+    path = write_package(tmp_path / "m.zip", CARD, state_of(CARD))
+    with zipfile.ZipFile(path) as archive:
+        member, start = archive.getinfo(f"m/{name}"), archive.start_dir
+    content = bytearray(path.read_bytes())
+    local, central = member.header_offset, content.rindex(member.filename.encode(), start) - 46
+    places = {
+        "flags": [local + 6, central + 8],
+        "method": [local + 8, central + 10],
+        "data": [local + 30 + len(member.filename)],
+    }
+    for place in places[field]:
+        content[place] = value
+    path.write_bytes(content)
+    with pytest.raises(EmimError, match=said) as caught:
+        read_package(path)
+    assert name in caught.value.what and caught.value.where == str(path) and hint in caught.value.hint
+
+
 class Hostile:
     def __init__(self, target: Path):
         self.target = target
