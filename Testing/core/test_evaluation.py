@@ -244,6 +244,25 @@ def test_cases_that_cannot_be_used_are_not_silently_left_out_of_classes(cases, c
     assert "no class: bare." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", ["--cases", "--split"])
+def test_a_case_named_twice_counts_once(named, cases, capsys):
+    (cases / "classes.csv").write_text("case,class\ngood,a\nbare,b\n", encoding="utf-8")
+    table = cases / "p.csv"
+    table.write_text("case,probability_a,probability_b\ngood,0.9,0.1\nbare,0.9,0.1\n", encoding="utf-8")
+    (cases / "split.json").write_text('{"test": ["good", "bare", "bare", "bare"]}', encoding="utf-8")
+    chosen = [named, "good,bare,bare,bare" if named == "--cases" else str(cases / "split.json")]
+    command = ["evaluate", str(cases / "list.csv"), "--classes", str(cases / "classes.csv"), *chosen]
+    assert main([*command, "--predictions", str(table)]) == 0
+    assert "2 cases of 2 subjects" in capsys.readouterr().out
+
+
+def test_cases_and_a_split_are_not_both_taken(cases, capsys):
+    (cases / "split.json").write_text('{"test": ["good"]}', encoding="utf-8")
+    command = ["evaluate", str(cases / "list.csv"), "--predictions", str(cases / "out")]
+    assert main([*command, "--split", str(cases / "split.json"), "--cases", "done"]) == 2
+    assert "--cases and --split" in capsys.readouterr().err
+
+
 def test_a_segmentation_of_an_old_slicer(tmp_path):
     """One layer a segment, neither layers nor values numbered."""
     masks = np.zeros((4, 5, 6, 2), np.uint8)
