@@ -375,7 +375,7 @@ def _demo(options: argparse.Namespace, events: Events) -> None:
 
 def _log(options: argparse.Namespace, text: str) -> None:
     """Keep an unexpected failure in the run folder, if the command has one."""
-    folder = Path(getattr(options, "out", None) or "")
-    if (folder / "config.json").is_file():
-        with open(folder / "log.txt", "a", encoding="utf-8") as file:
+    out = getattr(options, "out", None)
+    if out and (Path(out) / "config.json").is_file():
+        with open(Path(out) / "log.txt", "a", encoding="utf-8") as file:
             file.write(text + "\n")

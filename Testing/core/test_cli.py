@@ -98,6 +98,20 @@ def test_a_demo_does_not_delete_the_cohort_it_is_to_use(tmp_path, capsys):
     assert "holds what" in capsys.readouterr().err and cohort.is_dir()
 
 
+@pytest.mark.parametrize("out", [None, "run"])
+def test_an_unexpected_failure_is_kept_in_the_run_folder_and_no_other(out, tmp_path, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("a defect")
+
+    (tmp_path / "run").mkdir()
+    for folder in (tmp_path, tmp_path / "run"):
+        (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("emim.cli._info" if out is None else "emim.cli._phantom", fails)
+    assert main(["info"] if out is None else ["phantom", "--out", out]) == 1
+    assert [f.parent.name for f in tmp_path.rglob("log.txt")] == ([] if out is None else ["run"])
+
+
 def test_errors_as_events():
     done = run("scan", "/no/such/folder", "--json")
     assert done.returncode == 2

@@ -330,6 +330,24 @@ def test_the_same_image_twice(cohort):
     assert "p3: T1 is a copy of T1 of p1" in caught.value.hint
 
 
+@pytest.mark.parametrize("dtype", ["u2", "i4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("name", ["t1.nii.gz", "t1.nrrd"])
+def test_a_copy_of_another_pixel_type_is_found(cohort, dtype, name):
+    (cohort / "p3/t1.nii.gz").unlink()
+    write(cohort / "p3" / name, 1, dtype=dtype)  # the same as p1's
+    assert row(scan(cohort), "p3").problems == ["T1 is a copy of T1 of p1"]
+
+
+def test_digests_tell_images_that_differ_in_one_voxel(tmp_path, monkeypatch):
+    monkeypatch.setattr("emim.cohort.volume.BLOCK", 100)
+    array = np.random.default_rng(0).normal(size=(8, 9, 10))
+    digests = []
+    for first, last in ((0.0, 1.0), (-0.0, 1.0), (0.0, 1.001)):
+        array[0, 0, 0], array[-1, -1, -1] = first, last
+        digests.append(inspect(write(tmp_path / "a.nrrd", array=array, dtype="f8")).digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_orientation_and_oblique_grids(tmp_path):
     turned = sitk.Euler3DTransform((0, 0, 0), 0.3, 0, 0).GetMatrix()
     assert inspect(write(tmp_path / "a.nii.gz", direction=(-1, 0, 0, 0, 1, 0, 0, 0, 1))).orientation == "RPS"

@@ -244,6 +244,25 @@ def test_cases_that_cannot_be_used_are_not_silently_left_out_of_classes(cases, c
     assert "no class: bare." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", ["--cases", "--split"])
+def test_a_case_named_twice_counts_once(named, cases, capsys):
+    (cases / "classes.csv").write_text("case,class\ngood,a\nbare,b\n", encoding="utf-8")
+    table = cases / "p.csv"
+    table.write_text("case,probability_a,probability_b\ngood,0.9,0.1\nbare,0.9,0.1\n", encoding="utf-8")
+    (cases / "split.json").write_text('{"test": ["good", "bare", "bare", "bare"]}', encoding="utf-8")
+    chosen = [named, "good,bare,bare,bare" if named == "--cases" else str(cases / "split.json")]
+    command = ["evaluate", str(cases / "list.csv"), "--classes", str(cases / "classes.csv"), *chosen]
+    assert main([*command, "--predictions", str(table)]) == 0
+    assert "2 cases of 2 subjects" in capsys.readouterr().out
+
+
+def test_cases_and_a_split_are_not_both_taken(cases, capsys):
+    (cases / "split.json").write_text('{"test": ["good"]}', encoding="utf-8")
+    command = ["evaluate", str(cases / "list.csv"), "--predictions", str(cases / "out")]
+    assert main([*command, "--split", str(cases / "split.json"), "--cases", "done"]) == 2
+    assert "--cases and --split" in capsys.readouterr().err
+
+
 def test_a_segmentation_of_an_old_slicer(tmp_path):
     """One layer a segment, neither layers nor values numbered."""
     masks = np.zeros((4, 5, 6, 2), np.uint8)
@@ -305,6 +324,46 @@ def test_a_truncated_prediction_is_a_failure_not_a_smaller_lesion(tmp_path):
     file.write_bytes(file.read_bytes()[:-200])
     result = evaluate(reference, tmp_path / "out", LESION)
     assert "incomplete" in result.failed[0].error
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("Layer:=2", "layer 2, but the layers end at 1"),
+        ("Layer:=-1", "layer -1"),
+        ("Layer:=", "Segment1_Layer is no whole number: ''"),
+        ("LabelValue:=one", "Segment1_LabelValue is no whole number: 'one'"),
+    ],
+)
+def test_a_segment_that_is_nowhere_is_a_failure(field, said, tmp_path):
+    (tmp_path / "out").mkdir()
+    layers = np.stack([cube(2, 3, 4, 1), cube(2, 3, 4, 2)])
+    file = tmp_path / "out/p.seg.nrrd"
+    write_seg_nrrd(file, layers, Grid(SHAPE[::-1], SPACING, (0.0, 0.0, 0.0)), PARTLY)
+    header, voxels = file.read_bytes().split(b"\n\n", 1)
+    key = field.partition(":=")[0]
+    lines = [
+        f"Segment1_{field}" if x.startswith(f"Segment1_{key}:=") else x for x in header.decode().split("\n")
+    ]
+    file.write_bytes("\n".join(lines).encode() + b"\n\n" + voxels)
+    reference = {i: save(tmp_path / "ref.nii", cube(2, 3, 4)) for i in ("p", "q")}
+    result = evaluate(reference, {"p": file}, PARTLY)
+    assert said in result.failed[0].error and len(result.failed) == 2
+    with pytest.raises(EmimError, match="Segment") as caught:
+        read_seg_nrrd(file)
+    assert caught.value.where == str(file) and caught.value.hint
+
+
+def test_a_prediction_that_cannot_be_used_is_a_failure_whatever_it_raises(tmp_path, monkeypatch):
+    def fails(*args):
+        raise MemoryError("Unable to allocate 49.1 TiB")
+
+    monkeypatch.setattr("emim.evaluation.segmentation.prediction_masks", fails)
+    label = save(tmp_path / "ref.nii", cube(2, 3, 4))
+    events = Recorder()
+    result = evaluate({"p": label}, {"p": label}, LESION, events=events)
+    assert "49.1 TiB" in result.failed[0].error and result.cases[0].scores[0].dice == 0
+    assert any("Case p failed" in w for w in events.warnings)
 
 
 def test_bad_input(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import stat
 import subprocess
@@ -140,6 +141,47 @@ def test_overwrite_spares_what_is_no_package(tmp_path):
     assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
 
 
+def test_overwrite_spares_a_run_with_its_model(tmp_path):
+    write_package(tmp_path / "run/model", CARD, state_of(CARD))
+    (tmp_path / "run/log.txt").write_text("of a week")
+    with pytest.raises(EmimError, match="run folder"):
+        write_package(tmp_path / "run", CARD, state_of(CARD), overwrite=True)
+    assert (tmp_path / "run/log.txt").read_text() == "of a week"
+
+
+@pytest.mark.parametrize("name", ["model", "model.zip"])
+def test_a_replacement_that_fails_at_last_leaves_the_old_package(name, tmp_path, monkeypatch):
+    """Windows refuses to move what another program has open."""
+    package = write_package(tmp_path / name, CARD, state_of(CARD))
+    rename = os.replace
+
+    def refuse(old, new):
+        if Path(new) == package and Path(old).name == name:
+            raise PermissionError(13, "in use", str(new))
+        return rename(old, new)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError, match="in use"):
+        write_package(package, dataclasses.replace(CARD, name="second"), state_of(CARD), overwrite=True)
+    assert read_package(package).card.name == CARD.name
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_an_old_package_that_cannot_be_put_back_is_not_deleted(package, monkeypatch):
+    rename = os.replace
+
+    def refuse(old, new):
+        if Path(new) == package:
+            raise PermissionError(13, "in use", str(new))
+        return rename(old, new)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write_package(package, CARD, state_of(CARD), overwrite=True)
+    (kept,) = package.parent.glob("*/replaced")
+    assert read_package(kept).card == CARD
+
+
 def test_found_in_a_run_folder(tmp_path):
     write_package(tmp_path / "run/model", CARD, state_of(CARD))
     assert read_package(tmp_path / "run").path == tmp_path / "run/model"
@@ -210,6 +252,34 @@ def test_zip_with_a_link(tmp_path):
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(EmimError, match="points outside"):
         read_package(path)
+
+
+@pytest.mark.parametrize("name", ["configs/metadata.json", "models/model.pt"])
+@pytest.mark.parametrize(
+    ("field", "value", "said", "hint"),
+    [
+        ("flags", 1, "encrypted", "Unpack it"),
+        ("method", 9, "compression method", "Unpack it"),  # Deflate64, of Windows for large files
+        ("data", 0xFF, "cannot be read: Error -3", "download the package again"),
+    ],
+)
+def test_zip_that_cannot_be_unpacked(name, field, value, said, hint, tmp_path):
+    path = write_package(tmp_path / "m.zip", CARD, state_of(CARD))
+    with zipfile.ZipFile(path) as archive:
+        member, start = archive.getinfo(f"m/{name}"), archive.start_dir
+    content = bytearray(path.read_bytes())
+    local, central = member.header_offset, content.rindex(member.filename.encode(), start) - 46
+    places = {
+        "flags": [local + 6, central + 8],
+        "method": [local + 8, central + 10],
+        "data": [local + 30 + len(member.filename)],
+    }
+    for place in places[field]:
+        content[place] = value
+    path.write_bytes(content)
+    with pytest.raises(EmimError, match=said) as caught:
+        read_package(path)
+    assert name in caught.value.what and caught.value.where == str(path) and hint in caught.value.hint
 
 
 class Hostile:

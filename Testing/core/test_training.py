@@ -82,8 +82,9 @@ def test_named_splits():
 
 def test_split_files(tmp_path):
     file = tmp_path / "split.json"
-    file.write_text('{"test": ["a"], "validation": ["b"]}')
-    assert read_split(file) == {"exclude": ("a",), "validation": ("b",)}
+    for encoding in ("utf-8", "utf-8-sig"):  # Windows' editors add a mark
+        file.write_text('{"test": ["ä", "a", "ä"], "validation": ["b"]}', encoding=encoding)
+        assert read_split(file) == {"exclude": ("ä", "a"), "validation": ("b",)}
     for text in ("[]", "{", '{"tests": []}'):
         file.write_text(text)
         with pytest.raises(EmimError, match="split file"):

@@ -1,5 +1,8 @@
 """Reading files: geometry as in the file, and every refusal in words."""
 
+import gzip
+import re
+
 import nibabel
 import numpy as np
 import pytest
@@ -120,6 +123,44 @@ def test_a_header_that_does_not_say_where_the_voxels_are_is_refused(tmp_path, of
     with pytest.raises(EmimError, match="vox_offset"):
         read_image(file)
     assert "vox_offset" in inspect(file).problems[0]
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((3, 30_000, 30_000, 30_000), "no room for the 108000000000000 bytes"),
+        ((3, 5, 4, 4), "of 320 bytes|the 320 bytes"),
+        ((4, 4, 4, 4, 0), "impossible size"),
+    ],
+)
+def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path, name, size, said):
+    stored = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    write(tmp_path / "whole.nii", stored)
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    content[40 : 40 + 2 * len(size)] = np.array(size, "<i2").tobytes()
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert re.search(said, inspect(file).problems[0])
+    with pytest.raises(EmimError, match=said):
+        read_image(file)
+
+
+def test_the_emptiest_label_is_not_taken_for_damaged(tmp_path):
+    """Nothing packs better than zeros."""
+    label = np.zeros((64, 256, 256), np.int16)
+    write(tmp_path / "a.nii", label)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes(), 9))
+    assert inspect(tmp_path / "a.nii.gz", label=True).values == ()
+
+
+def test_an_image_that_does_not_fit_into_memory_does_not_end_a_scan(tmp_path, monkeypatch):
+    def fails(*args):
+        raise MemoryError
+
+    write(tmp_path / "a.nii", RANDOM)
+    monkeypatch.setattr("emim.cohort.volume.read_pixels", fails)
+    assert inspect(tmp_path / "a.nii").problems == ("there is not enough memory to read it",)
 
 
 def test_a_file_that_cannot_be_read_does_not_end_a_scan(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from emim.volumes.nifti import NIFTI_2, DamagedFile, is_version_2
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
+DIGEST = "float32:"  # how digests begin; earlier ones were of the voxels as stored, and have no beginning
+BLOCK = 1 << 20  # voxels
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class VolumeFacts:
         values: label files: the values other than 0; None for images.
         content: lower and upper corner (LPS, mm) of the box around all that differs from the
             background, which is the value of the first voxel; None when nothing differs.
-        digest: of size and voxels; equal for equal images, however they are stored.
+        digest: of size and voxels, as 32-bit floats; equal for equal images, however they are stored.
         problems, notes: what forbids the file's use, and what a person should know.
         stamp: length and time of last change of the file, by which a later scan knows it again.
     """
@@ -92,6 +94,13 @@ def file_stamp(path: str | Path) -> tuple[int, int] | None:
     return state.st_size, state.st_mtime_ns
 
 
+def may_be_same(first: str | None, second: str | None) -> bool:
+    """Whether two digests can be of the same voxels; nothing tells when one is of the earlier kind."""
+    if first is None or second is None:
+        return first == second
+    return first == second or first.startswith(DIGEST) != second.startswith(DIGEST)
+
+
 def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
     """Read the file ``path`` and say what it holds; what is wrong goes into ``problems``."""
     stamp = file_stamp(path)
@@ -106,14 +115,16 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         if shape:
             return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
         array = read_pixels(reader, path)
+        return _facts(reader, array.reshape(size[::-1]), label, stamp)
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except OSError as error:  # a disk or a network drive that fails; the others can be read
         return VolumeFacts(problems=(f"it cannot be read: {error.strerror or error}",), stamp=stamp)
+    except MemoryError:
+        return VolumeFacts(problems=("there is not enough memory to read it",), stamp=stamp)
     except RuntimeError as error:
         why = f"it is {NIFTI_2}" if is_version_2(path) else _plain(str(error))
         return VolumeFacts(problems=(why,), stamp=stamp)
-    return _facts(reader, array.reshape(size[::-1]), label, stamp)
 
 
 def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
@@ -149,8 +160,6 @@ def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -
         notes += _saturation(array, high)
         content = _content_box(grid, array)
     codes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
-    digest = hashlib.blake2b(repr(grid.size).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(array))
     return VolumeFacts(
         **{
             **grid.__dict__,
@@ -158,12 +167,22 @@ def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -
             "range": (low, high),
             "values": values,
             "content": content,
-            "digest": digest.hexdigest(),
+            "digest": _digest(grid.size, array),
             "problems": tuple(problems),
             "notes": tuple(notes),
             "stamp": stamp,
         }
     )
+
+
+def _digest(size: tuple[int, ...], array: np.ndarray) -> str:
+    """Of the voxels as training reads them; block by block, so that no second copy of the whole is made."""
+    digest = hashlib.blake2b(repr(size).encode(), digest_size=16)
+    voxels = array.reshape(-1)
+    with np.errstate(over="ignore"):
+        for start in range(0, voxels.size, BLOCK):
+            digest.update(voxels[start : start + BLOCK].astype("<f4") + np.float32(0))  # -0 becomes 0
+    return DIGEST + digest.hexdigest()
 
 
 def _shape_problem(size: tuple[int, ...], components: int) -> str | None:

@@ -94,9 +94,11 @@ def say(events: Events, text: str) -> None:
 
 
 def select_cases(found: Any, options: argparse.Namespace) -> Any:
-    """``found`` with only the cases named, or the test cases of a split; problems included."""
+    """``found`` with only the cases named, each once, or the test cases of a split; problems included."""
     import dataclasses
 
+    if options.split and options.cases:
+        raise EmimError("Both --cases and --split say which cases to take.", hint="Give one of them.")
     if options.split:
         from emim.training.split import read_split
 
@@ -104,7 +106,7 @@ def select_cases(found: Any, options: argparse.Namespace) -> Any:
         if not ids:
             raise EmimError("The split file names no test cases.", options.split)
     elif options.cases:
-        ids = options.cases.split(",")
+        ids = list(dict.fromkeys(options.cases.split(",")))
     else:
         return found
     rows = [row for row in found.rows if row.id in ids]

@@ -244,15 +244,21 @@ def _case(
                 "There is no prediction.", hint="Segment the case; `emim scan` says if it cannot be."
             )
         masks = _masks_on(prediction, structures, values, grid, events)
-    except EmimError as caught:
-        error = caught.what
-        events.warning(f"Case {case} failed: {caught.what}", caught.where, caught.hint)
+    except Exception as caught:  # one bad prediction must not cost the other cases' scores
+        told = caught if isinstance(caught, EmimError) else _unreadable(prediction, caught)
+        error = told.what
+        events.warning(f"Case {case} failed: {told.what}", told.where, told.hint)
     spacing = grid.spacing[::-1]
     if error is None:
         scores = [score(s.name, reference[s.name], masks[s.name], spacing) for s in structures]
     else:
         scores = [failed_score(s.name, reference[s.name], spacing) for s in structures]
     return CaseScores(case, label, None if prediction is None else str(prediction), error, tuple(scores))
+
+
+def _unreadable(prediction: Path, error: Exception) -> EmimError:
+    what = f"The prediction cannot be used ({type(error).__name__}: {error})."
+    return EmimError(what, prediction, "The file may be damaged; make or export it again.")
 
 
 def failed_score(structure: str, reference: np.ndarray, spacing: Sequence[float]) -> Score:

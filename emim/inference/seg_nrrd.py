@@ -26,6 +26,7 @@ TISSUE = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
     "~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Anatomic codes - DICOM master list~^^~^^"
 )
+EXPORT_AGAIN = "Export the segmentation again."
 
 
 def write_seg_nrrd(path: Path, layers: np.ndarray, grid: Grid, structures: Sequence[Structure]) -> None:
@@ -68,15 +69,14 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
     """Segment name to its whole boolean mask (Z, Y, X), and the grid they are on.
 
     Raises:
-        EmimError: when the file cannot be read or holds no segments.
+        EmimError: when the file cannot be read, holds no segments, or does not say where one is.
     """
     import SimpleITK as sitk
 
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        hint = "Export the segmentation again."
-        raise EmimError("The segmentation cannot be read.", path, hint) from error
+        raise EmimError("The segmentation cannot be read.", path, EXPORT_AGAIN) from error
     voxels = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1:
         voxels = voxels[..., None]
@@ -94,7 +94,11 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
         name = fields["Name"]
         if name in masks:
             raise EmimError(f"Two segments are called {name!r}.", path, "Rename one.")
-        masks[name] = voxels[..., int(fields["Layer"])] == int(fields["LabelValue"])
+        layer, value = (_whole_number(fields[k], f"Segment{i}_{k}", path) for k in ("Layer", "LabelValue"))
+        if not 0 <= layer < voxels.shape[-1]:
+            what = f"Segment {i} is in layer {layer}, but the layers end at {voxels.shape[-1] - 1}."
+            raise EmimError(what, path, EXPORT_AGAIN)
+        masks[name] = voxels[..., layer] == value
     if not masks:
         raise EmimError("The file holds no segments.", path, "Save it from 3D Slicer as a segmentation.")
     return masks, Grid.of(image)
@@ -102,6 +106,13 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
 
 def _field(image: sitk.Image, key: str) -> str | None:
     return image.GetMetaData(key) if image.HasMetaDataKey(key) else None
+
+
+def _whole_number(text: str, key: str, path: str | Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise EmimError(f"{key} is no whole number: {text!r}.", path, EXPORT_AGAIN) from None
 
 
 def _nrrd_fields(kind: np.dtype, count: int, grid: Grid) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import json
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -18,6 +19,9 @@ CHECKSUMS = "checksums.json"
 CHECKSUMS_VERSION = 1
 _JSON_LIMIT = 16 * 2**20  # bytes; a description is never larger, a hostile one could fill the memory
 _DAMAGED = "Copy or download the package again."
+_LOCKED = "Unpack it with the program that packed it, and give the folder."
+# What reading a zip raises: RuntimeError where it is encrypted or packed in a way that Python does not know.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 class PackageFiles:
@@ -53,7 +57,7 @@ class PackageFiles:
     def _open_zip(self) -> None:
         try:
             self._zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except _UNREADABLE as error:
             raise EmimError(
                 f"The model package cannot be opened: {error}.",
                 self.path,
@@ -83,18 +87,18 @@ class PackageFiles:
             return self._zip.open(self._prefix + name)
         return open(self.path / name, "rb")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = -1) -> bytes:
+        """The content of ``name``, at most ``limit`` bytes of it."""
         try:
             with self.open(name) as file:
-                return file.read()
-        except (OSError, zipfile.BadZipFile) as error:
-            raise EmimError(f"{name} cannot be read: {error}.", self.path, _DAMAGED) from error
+                return file.read(limit)
+        except _UNREADABLE as error:
+            raise _unreadable(name, self.path, error) from error
 
     def json(self, name: str) -> dict[str, Any]:
         try:
-            with self.open(name) as file:
-                data = json.loads(file.read(_JSON_LIMIT).decode("utf-8"))
-        except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+            data = json.loads(self.read(name, _JSON_LIMIT).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise EmimError(f"{name} is damaged: {error}.", self.path, _DAMAGED) from error
         if not isinstance(data, dict):
             raise EmimError(f"{name} is not a JSON object.", self.path, _DAMAGED)
@@ -125,8 +129,8 @@ class PackageFiles:
                     digest.update(block)
                     if found > size:
                         break
-        except (OSError, zipfile.BadZipFile) as error:
-            raise EmimError(f"{name} cannot be read: {error}.", self.path, _DAMAGED) from error
+        except _UNREADABLE as error:
+            raise _unreadable(name, self.path, error) from error
         if found < size:
             what = f"{name} is truncated: {found} of {size} bytes."
             raise EmimError(what, self.path, _DAMAGED)
@@ -137,6 +141,12 @@ class PackageFiles:
     def bytes_of(self, name: str) -> BinaryIO:
         """``name`` as a file that can be searched back and forth, as torch.load wants it."""
         return io.BytesIO(self.read(name)) if self._zip is not None else self.open(name)
+
+
+def _unreadable(name: str, where: Path, error: Exception) -> EmimError:
+    why = str(error) or "it ends too early"
+    hint = _LOCKED if isinstance(error, RuntimeError) else _DAMAGED
+    return EmimError(f"{name} cannot be read: {why}.", where, hint)
 
 
 def _refuse_run(folder: Path) -> None:

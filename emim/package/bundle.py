@@ -16,7 +16,6 @@ Reading a card imports no torch, and nothing in a package is ever executed: weig
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -30,6 +29,7 @@ from emim.errors import EmimError
 from emim.package.archive import CHECKSUMS, METADATA, PackageFiles, checksums
 from emim.package.metadata import CARD_VERSION, bundle_metadata, inference_config, readme
 from emim.package.model import ModelCard
+from emim.replace import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,11 +99,13 @@ def write_package(
 ) -> Path:
     """Write a package as a folder, or as a zip when ``path`` ends in ``.zip``. Returns its path.
 
-    It is built under a temporary name and renamed, so it is complete or not there at all.
+    It is built under a temporary name and renamed, so it is complete or not there at all; a package that
+    cannot be replaced stays.
 
     Raises:
         EmimError: when ``path`` exists and ``overwrite`` is false or what exists is no package, or
             when card and weights do not fit each other.
+        OSError: when it cannot be written or put in its place.
     """
     path = Path(path)
     _check_free(path, overwrite)
@@ -115,11 +117,18 @@ def write_package(
         folder = work / path.name.removesuffix(".zip")
         _write_files(folder, card, state)
         new = _zipped(folder) if path.suffix == ".zip" else folder
+        old = work / "replaced"
         if path.exists():
-            os.replace(path, work / "replaced")
-        os.replace(new, path)
+            replace_file(path, old)
+        try:
+            replace_file(new, path)
+        except OSError:
+            if old.exists():
+                replace_file(old, path)
+            raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if path.exists() or not (work / "replaced").exists():  # else the old package lies in it
+            shutil.rmtree(work, ignore_errors=True)
     return path
 
 
@@ -156,12 +165,14 @@ def _check_free(path: Path, overwrite: bool) -> None:
         raise EmimError("The model package exists already.", path, "Choose another name, or overwrite it.")
     if path.is_dir() and not any(path.iterdir()):
         return
+    hint = "Choose another name."
     try:
-        PackageFiles(path)
+        files = PackageFiles(path)
     except EmimError as error:
-        raise EmimError(
-            "What is there is no model package, so it is not overwritten.", path, "Choose another name."
-        ) from error
+        what = "What is there is no model package, so it is not overwritten."
+        raise EmimError(what, path, hint) from error
+    if files.path != path:
+        raise EmimError("What is there is a run folder, so it is not overwritten.", path, hint)
 
 
 def _card(files: PackageFiles) -> ModelCard:

@@ -120,14 +120,14 @@ def read_split(file: str | Path) -> dict[str, tuple[str, ...]]:
     """Read a split file: JSON with lists of ids ``test``, ``validation`` and ``training``, each optional.
 
     Returns:
-        Settings for :class:`~emim.config.TrainConfig`: ``exclude``, ``validation``, ``cases``.
+        Settings for :class:`~emim.config.TrainConfig`: ``exclude``, ``validation``, ``cases``; each id once.
     """
     names = {"test": "exclude", "validation": "validation", "training": "cases"}
     try:
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        data = json.loads(Path(file).read_text(encoding="utf-8-sig"))  # Windows' editors add a mark
         if not isinstance(data, dict) or set(data) - set(names):
             raise ValueError(f"it needs lists named {', '.join(names)}, and nothing else")
-        return {names[k]: tuple(str(i) for i in v) for k, v in data.items()}
+        return {names[k]: tuple(dict.fromkeys(str(i) for i in v)) for k, v in data.items()}
     except (OSError, ValueError, TypeError) as error:
         raise EmimError(
             f"The split file cannot be read: {error}.",

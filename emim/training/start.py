@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
 from emim.cohort.scan import CaseRow, Scan
-from emim.cohort.volume import VolumeFacts
+from emim.cohort.volume import VolumeFacts, may_be_same
 from emim.config import TrainConfig
 from emim.errors import EmimError
 from emim.events import Events, to_json
@@ -30,7 +30,7 @@ from emim.training.split import Split, recorded_split
 if TYPE_CHECKING:
     from emim.volumes.cache import CachedCase
 
-CONTENT = ("digest", "spacing", "origin", "direction")  # of a file: its voxels, and where they lie
+GRID = ("size", "spacing", "origin", "direction")
 
 
 def open_run(out: str | Path, command: str, config: Any, **options: Any) -> RunFolder:
@@ -121,7 +121,9 @@ def _differs(before: dict[str, Any], row: CaseRow, modalities: Sequence[str], la
 def _is_another(before: dict[str, Any] | None, now: VolumeFacts | None) -> bool:
     if before is None:  # not recorded
         return False
-    return now is None or any(before.get(k) != to_json(getattr(now, k)) for k in CONTENT)
+    if now is None or not may_be_same(before.get("digest"), now.digest):
+        return True
+    return any(before.get(k) != to_json(getattr(now, k)) for k in GRID)
 
 
 def _names(ids: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ than checking alone. The header is that of NIfTI-1: https://nifti.nimh.nih.gov/n
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 
 HEADER = 348  # bytes
 NIFTI_2 = "of NIfTI version 2, which is not supported"
+GZIP_RATIO = 1032  # no file packs better: deflate needs two bits for 258 bytes
 VERSION_2 = 540  # the same number in a file of NIfTI-2, which ITK does not read
 _TYPES = {
     2: "u1",
@@ -69,6 +72,18 @@ class _Layout:
             intercept,
         )
 
+    def check(self, room: int) -> None:
+        """Refuse a size that is none, or voxels of more than ``room`` bytes."""
+        if min(self.shape, default=0) < 1:
+            size = " x ".join(map(str, reversed(self.shape)))
+            raise DamagedFile(f"its header gives an impossible size ({size})")
+        promised = math.prod(self.shape) * self.kind.itemsize
+        if promised > room:
+            raise DamagedFile(
+                f"the file is damaged or incomplete: it has no room for the {promised} bytes of voxels "
+                "that its header promises"
+            )
+
 
 def is_nifti(path: str | Path) -> bool:
     """Whether the file's name ends as that of a NIfTI file that holds header and voxels."""
@@ -95,25 +110,28 @@ def read_nifti(path: str | Path) -> np.ndarray | None:
     None where a voxel is not one real number of at most 64 bits (colour, complex).
 
     Raises:
-        DamagedFile: when the file is cut short or its checksum is wrong.
+        DamagedFile: when the file is cut short, its checksum is wrong or its header promises more than it
+            can hold.
         OSError: when it cannot be read.
     """
     with open(path, "rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
+        length = raw.seek(0, os.SEEK_END)
     try:
         with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
             layout = _Layout.read(stream.read(HEADER))
             if layout.kind is None:
                 return None
+            layout.check((length * GZIP_RATIO if packed else length) - layout.offset)
             stream.seek(layout.offset)
             array = np.empty(layout.shape, layout.kind)
-            length = stream.readinto(array.reshape(-1).view(np.uint8))
+            found = stream.readinto(array.reshape(-1).view(np.uint8))
             while stream.read(1 << 20):  # to the end, where the checksum is
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DamagedFile(f"the file is damaged or incomplete ({error})") from error
-    if length < array.nbytes:
-        raise DamagedFile(f"the file is incomplete: {length} of {array.nbytes} bytes of voxels")
+    if found < array.nbytes:
+        raise DamagedFile(f"the file is incomplete: {found} of {array.nbytes} bytes of voxels")
     return _scaled(array.astype(array.dtype.newbyteorder("="), copy=False), layout)
 
 
