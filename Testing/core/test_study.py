@@ -1,5 +1,6 @@
 """Studies: what is run, in which order, what survives an interruption, and what is concluded."""
 
+import io
 import json
 import time
 from pathlib import Path
@@ -276,6 +277,41 @@ def test_a_real_process_stops_when_told_and_has_its_share_of_the_cores(plan, mon
         time.sleep(0.05)
     assert running.poll() == 3
     assert not make_jobs(made)[0].done()
+
+
+@pytest.mark.parametrize("code, next_one", [(0, True), (4, True), (1, False), (2, False), (-9, False)])
+def test_only_what_came_to_its_end_is_scored(tmp_path, monkeypatch, code, next_one):
+    """A segmentation that crashed is tried again by the next call; it is no Dice of 0."""
+    begun = []
+
+    class Ended:
+        stdin = io.BytesIO()
+
+        def __init__(self, command, **_):
+            begun.append(command[3])
+
+        def poll(self):
+            return code if len(begun) == 1 else 0
+
+    monkeypatch.setattr("emim.study.runner.subprocess.Popen", Ended)
+    job = Job("a-test", (("segment",), ("evaluate",)), tmp_path / "scores.json", False)
+    running = Runner(lambda name: tmp_path / f"{name}.log", jobs=1)(job, 0)
+    assert running.poll() == (None if next_one else code)
+    assert begun == ["segment", "evaluate"][: 1 + next_one]
+
+
+def test_a_crash_has_another_exit_code_than_cases_that_failed(monkeypatch, capsys):
+    def crash(*_, **__):
+        raise RuntimeError("CUDA error")
+
+    for name in ("_warn_of_lost_overlap", "open_cohort", "select_cases"):
+        monkeypatch.setattr(f"emim.cli.{name}", lambda *_: None)
+    command = ["segment", "--model", "m", "--cohort", "c", "--output", "o"]
+    failed = {"case": "a", "error": {"what": "No image."}}
+    monkeypatch.setattr("emim.inference.segment.segment", lambda *_, **__: [failed])
+    assert main(command) == 4 and "Failed: a" in capsys.readouterr().out
+    monkeypatch.setattr("emim.inference.segment.segment", crash)
+    assert main(command) == 1 and "Unexpected failure: RuntimeError" in capsys.readouterr().err
 
 
 # ---- what is concluded ---------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from emim.commands.shared import add_command, add_patterns, cohort_options, say
 from emim.config import PRESETS
-from emim.errors import EmimError
+from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 from emim.study.studies import NAMES, find_study
 
@@ -84,7 +84,7 @@ def _study(options: argparse.Namespace, events: Events) -> int:
     page = _report(plan)
     say(events, page.read_text(encoding="utf-8"))
     events.result(report=page, failed=failed)
-    return 1 if failed else 0
+    return EXIT_SOME_FAILED if failed else 0
 
 
 def _plan(options: argparse.Namespace, events: Events) -> Plan:
