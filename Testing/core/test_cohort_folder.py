@@ -48,6 +48,14 @@ LAYOUTS = {
         "derivatives/manual/sub-01/ses-2/anat/sub-01_ses-2_label-lesion_mask.nii.gz",
         ["sub-01_ses-1 sub-01 FLAIR,T1", "sub-01_ses-2 sub-01 T1,T1ce label", "sub-02 sub-02 T1"],
     ),
+    "BIDS sessions before and after surgery": (
+        "sub-01/ses-pre/anat/sub-01_ses-pre_T1w.nii.gz "
+        "sub-01/ses-pre/anat/sub-01_ses-pre_ce-gadolinium_T1w.nii.gz "
+        "sub-01/ses-post/anat/sub-01_ses-post_T1w.nii.gz sub-01/ses-post/anat/sub-01_ses-post_dseg.nii.gz "
+        "sub-02_ses-post_acq-3D_T1w.nii.gz sub-02_ses-pre_T1w.nii.gz",
+        ["sub-01_ses-post sub-01 T1 label", "sub-01_ses-pre sub-01 T1,T1ce"]
+        + ["sub-02_ses-post sub-02 T1", "sub-02_ses-pre sub-02 T1"],
+    ),
     "sessions without BIDS names": (
         "p1/2019-01-02/t1.nii p1/2020-01-02/t1.nii p2/baseline/t1.nii",
         ["p1_2019-01-02 p1 T1", "p1_2020-01-02 p1 T1", "p2_baseline p2 T1"],

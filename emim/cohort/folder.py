@@ -39,9 +39,10 @@ _SORTING_FOLDER = re.compile(
 _LABEL_FOLDER = re.compile(
     r"labels?(?:tr|ts|va)?|seg|segs|segmentations?|annotations?|gt|ground_?truth", re.I
 )
-# Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w".
+# Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w"; not
+# the session "ses-post".
 _QUALIFIER = re.compile(
-    r"(?:^|[\W_]+)(?:ax|axial|sag|sagittal|cor|coronal|tra|trans|obl|[23]d|iso|fs|brain|skull|stripped|pre|post"
+    r"(?:^|(?<!ses)(?<!sub)[\W_]+)(?:ax|axial|sag|sagittal|cor|coronal|tra|trans|obl|[23]d|iso|fs|brain|skull|stripped|pre|post"
     r"|ce|gd|gad|contrast|native|raw|orig|(?:acq|ce|rec|run|desc|space|echo|part|dir)-[a-z0-9]+)$",
     re.I,
 )
