@@ -581,3 +581,21 @@ def test_patterns_of_a_user_are_remembered_in_the_table(cohort, tmp_path):
     write_table(found, tmp_path / "table")
     assert scan(tmp_path / "table" / "cohort.json").patterns == found.patterns
     assert scan(cohort).patterns == {}
+
+
+def test_modalities_go_by_their_usual_names(cohort, tmp_path):
+    """Whoever names them: patterns of a user, the table, one of an earlier version, who chooses some."""
+    found = scan(cohort, patterns={"t1gd": "t1*", "T1CE": "x", "flair": "t2*"})
+    assert found.modalities == ("T1ce", "FLAIR")
+    assert found.patterns == {"T1ce": ("t1*", "x"), "FLAIR": ("t2*",)}
+    file, _ = write_table(found, tmp_path / "table")
+    assert scan(file).cohort == found.cohort and scan(file).patterns == found.patterns
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    earlier |= {"modalities": ["flair", "t1gd"], "patterns": {"t1gd": ["t1*"], "T1ce": ["x"]}}
+    file.write_text(json.dumps(earlier), encoding="utf-8")
+    assert scan(file).modalities == ("FLAIR", "T1ce") and scan(file).patterns == {"T1ce": ("t1*", "x")}
+    assert found.cohort.with_modalities(("flair", "T1Gd")).modalities == ("FLAIR", "T1ce")
+    with pytest.raises(EmimError, match="named twice"):
+        found.cohort.with_modalities(("T1ce", "t1gd"))
+    with pytest.raises(EmimError, match="has the modality 'T2'"):
+        found.cohort.with_modalities(("T2w",))

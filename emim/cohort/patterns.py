@@ -122,6 +122,15 @@ def canonical(name: str) -> str:
     return name
 
 
+def canonical_patterns(patterns: Patterns | None) -> dict[str, tuple[str, ...]]:
+    """``patterns`` by the usual names of their modalities; those of one modality are put together."""
+    usual: dict[str, tuple[str, ...]] = {}
+    for modality, texts in (patterns or {}).items():
+        name = canonical(modality)
+        usual[name] = tuple(dict.fromkeys((*usual.get(name, ()), *as_tuple(texts))))
+    return usual
+
+
 def fits(pattern: str, name: str, folder: str = "") -> str | None:
     """What ``name`` says beside ``pattern`` (see the head of this file), or None where it does not fit.
 

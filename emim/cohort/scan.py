@@ -18,8 +18,8 @@ from emim.cohort.patterns import (
     EXTENSIONS,
     PATTERNS,
     Patterns,
-    as_tuple,
     canonical,
+    canonical_patterns,
     check_patterns,
     fits,
 )
@@ -209,6 +209,7 @@ def _find(
     path: Path, modalities: Sequence[str] | None, patterns: Patterns | None, label: str | Sequence[str] | None
 ) -> Found:
     check_patterns(patterns)
+    patterns = canonical_patterns(patterns)
     label = (label,) if isinstance(label, str) else tuple(label or ())
     for text in label:
         fits(text, "")
@@ -216,7 +217,7 @@ def _find(
         raise EmimError("There is no such folder or datalist.", path, "Check the spelling of the path.")
     if path.is_dir():
         found = find_in_folder(path, patterns, label)
-        found.patterns = {m: as_tuple(p) for m, p in (patterns or {}).items()}
+        found.patterns = patterns
         if not any(c.images for c in found.cases):
             raise _nothing_found(path, found, patterns)
         return found
@@ -229,14 +230,14 @@ def _find(
     return found
 
 
-def _nothing_found(folder: Path, found: Found, patterns: Patterns | None) -> EmimError:
+def _nothing_found(folder: Path, found: Found, patterns: Patterns) -> EmimError:
     images = [p for p, _ in found.ignored if p.lower().endswith(EXTENSIONS)]
     if images:
         shown = ", ".join(os.path.relpath(p, folder) for p in images[:4])
         return EmimError(
             f"None of the {len(images)} image files has a name that tells its modality.",
             folder,
-            f"Looked for words such as {', '.join([*(patterns or {}), *PATTERNS][:6])}; saw {shown}. "
+            f"Looked for words such as {', '.join([*patterns, *PATTERNS][:6])}; saw {shown}. "
             "Give a pattern for each modality, for example --pattern 'T1=*_0000.nii.gz'.",
         )
     seen = sorted({Path(p).name for p, _ in found.ignored})
