@@ -20,6 +20,7 @@ from emim.cohort.table import json_rows, summary, text_table, write_table
 from emim.cohort.volume import inspect
 from emim.errors import EmimError
 from emim.events import Events
+from emim.run import write_json
 
 
 def write(path, seed=0, array=None, spacing=(1, 1, 1), origin=(0, 0, 0), direction=None, dtype=np.int16):
@@ -561,6 +562,40 @@ def test_names_that_a_code_page_lacks_can_be_piped(cohort, tmp_path):
     done = subprocess.run(command, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "łucja" in done.stdout.decode("utf-8") and (tmp_path / "out" / "cohort.json").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf_8(cohort, tmp_path, capsys):
+    """Such images are not used, as ITK could not open them; other files do no harm."""
+    folder = os.fsencode(cohort)
+    os.rename(folder + b"/p3", folder + b"/p\xe93")
+    os.rename(folder + b"/p2/t2.nii", folder + b"/p2/\xe9_t2.nii")
+    open(folder + b"/p1/r\xe9sum\xe9.txt", "w").close()
+    assert main(["scan", str(cohort), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert "not in UTF-8: rename it: p2/\\udce9_t2.nii, p\\udce93/t1.nii.gz" in told.out
+    assert "not in UTF-8: 2." in told.err
+    found = scan(cohort)
+    assert [(c.id, list(c.images)) for c in found.cohort.cases] == [("p1", ["T1", "T2"]), ("p2", ["T1"])]
+    for name in ("cohort.json", "cohort.csv"):
+        assert scan(tmp_path / "out" / name).cohort == found.cohort
+    with pytest.raises(EmimError, match="path is not in UTF-8"):
+        scan(os.fsdecode(folder + b"/p\xe93"))
+    for case in (b"/p1", b"/p2"):
+        shutil.rmtree(folder + case)
+    with pytest.raises(EmimError, match="paths of the images are not in UTF-8"):
+        scan(cohort)
+
+
+def test_paths_that_are_not_utf_8_are_read_back_from_json(tmp_path):
+    path = os.fsdecode(b"/data/p\xe93")
+    write_json(tmp_path / "a.json", {"path": path})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"path": path}
+    events = Events()
+    events.record_to(tmp_path / "events.jsonl")
+    events.warning("What?", path)
+    events.close()
+    assert json.loads((tmp_path / "events.jsonl").read_text(encoding="utf-8"))["where"] == path
 
 
 def test_a_cohort_without_a_usable_case_is_shown_nevertheless(cohort, capsys):

@@ -57,6 +57,7 @@ _GROUP_FOLDER = re.compile(
     r"|(?:site|cent(?:er|re)|hospital|clinic|group|cohort|fold|batch)[-_ ]?\w*",
     re.I,
 )
+NOT_UTF8 = "its path is not in UTF-8: rename it"
 FEW_SESSIONS = 5  # of a subject, where their names do not say what they are
 
 # Data of a header in another file (MHD, NHDR).
@@ -86,7 +87,7 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     for path in _walk(folder):
         kind = _recognise(path, folder, patterns, label)
         if isinstance(kind, str):
-            ignored.append((str(path), kind))
+            ignored.append((_printable(path), kind))
         else:
             files.append(kind)
     sessions, counted = _session_folders({f.folders for f in files})
@@ -98,6 +99,16 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
         found.assumed = f"The folders in {'/'.join(several[0])} are taken for examinations of one person"
         found.assumed += f" (so in {len(several)} folders)." if len(several) > 1 else "."
     return found
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether ITK can open the file: where a name is not UTF-8, it ends the process."""
+    return _printable(path) == str(path)
+
+
+def _printable(path: Path) -> str:
+    """The path, what is not UTF-8 in it written as numbers."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -125,6 +136,8 @@ def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple
     if not name.lower().endswith(EXTENSIONS):
         dicom = name.lower().endswith((".dcm", ".ima"))
         return "DICOM: convert it to NIfTI or NRRD first" if dicom else "not an image"
+    if not is_utf8(path):
+        return NOT_UTF8
     of_label = [rest for text in label if (rest := fits(text, name, at)) is not None]
     if of_label:
         return _File(str(path), None, _case_folders(folders), of_label[0])

@@ -12,7 +12,7 @@ from typing import Any
 from emim.cohort.case import Case, Cohort
 from emim.cohort.checks import check_case, check_copies, check_label_values
 from emim.cohort.datalist import read_datalist
-from emim.cohort.folder import find_in_folder
+from emim.cohort.folder import NOT_UTF8, find_in_folder, is_utf8
 from emim.cohort.found import Found, FoundCase
 from emim.cohort.patterns import (
     EXTENSIONS,
@@ -178,6 +178,8 @@ def survey(
     """
     events = events or Events()
     path = Path(source).expanduser().absolute()
+    if not is_utf8(path):
+        raise EmimError("The path is not in UTF-8.", path, "Rename the folder or file.")
     found = _find(path, modalities, patterns, label)
     if found.assumed:
         events.warning(
@@ -186,6 +188,9 @@ def survey(
             "If they are different people, put that right in the column subject of a datalist, such as the "
             "cohort.csv that `emim scan --out` writes.",
         )
+    if lost := sum(why == NOT_UTF8 for _, why in found.ignored):
+        hint = "Rename them; `emim scan` lists them."
+        events.warning(f"Images are left out, as their paths are not in UTF-8: {lost}.", path, hint)
     found.modalities, left_out = _choose_modalities(found, modalities, path)
     found.ignored += left_out
     for case in found.cases:
@@ -231,7 +236,9 @@ def _find(
 
 
 def _nothing_found(folder: Path, found: Found, patterns: Patterns) -> EmimError:
-    images = [p for p, _ in found.ignored if p.lower().endswith(EXTENSIONS)]
+    images = [p for p, why in found.ignored if p.lower().endswith(EXTENSIONS) and why != NOT_UTF8]
+    if not images and any(why == NOT_UTF8 for _, why in found.ignored):
+        return EmimError("The paths of the images are not in UTF-8.", folder, "Rename files and folders.")
     if images:
         shown = ", ".join(os.path.relpath(p, folder) for p in images[:4])
         return EmimError(
