@@ -1,5 +1,6 @@
 """Studies: what is run, in which order, what survives an interruption, and what is concluded."""
 
+import argparse
 import io
 import json
 import time
@@ -10,8 +11,9 @@ from study_runs import FakeRun, option, write_run
 
 from emim.cli import main
 from emim.cohort.scan import scan
+from emim.commands.study import _run as run_study
 from emim.errors import Cancelled, EmimError
-from emim.events import Events
+from emim.events import Events, to_terminal
 from emim.study.compare import difference, in_words, mean_interval
 from emim.study.engine import run_jobs
 from emim.study.jobs import Job, make_jobs
@@ -246,6 +248,33 @@ def test_a_stop_reaches_every_run_and_the_next_call_goes_on(plan):
     again = []
     run_jobs(jobs, 2, lambda j, s: again.append(j.name) or fake(made)(j, s), Events())
     assert not there & set(again) and all(j.done() for j in jobs)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_report_that_cannot_be_written_costs_no_training(plan, monkeypatch, capsys, stopped):
+    made = plan("labels", labelled=(2,), seeds=(0,))
+    jobs, begun = make_jobs(made), []
+
+    def start(job, slot):
+        begun.append(job)
+        if stopped and len(begun) == 2:
+            raise KeyboardInterrupt
+        return fake(made)(job, slot)
+
+    def locked(results):
+        raise PermissionError(13, "Permission denied", "results.md")
+
+    monkeypatch.setattr("emim.commands.study.REPORT_EVERY", -1)
+    monkeypatch.setattr("emim.study.report.write_report", locked)
+    monkeypatch.setattr("emim.study.runner.Runner", lambda *_: start)
+    monkeypatch.setattr("emim.volumes.cache.build_cache", lambda *_: [])
+    options = argparse.Namespace(device="cpu", jobs=1)
+    if stopped:
+        with pytest.raises(Cancelled):
+            run_study(made, jobs, options, to_terminal())
+    else:
+        assert run_study(made, jobs, options, to_terminal()) == [] and all(job.done() for job in jobs)
+    assert "report could not be written: PermissionError" in capsys.readouterr().err
 
 
 def test_an_interrupted_training_resumes_and_a_broken_start_begins_anew(tmp_path):

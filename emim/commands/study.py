@@ -139,14 +139,22 @@ def _run(plan: Plan, jobs: list[Job], options: argparse.Namespace, events: Event
 
     def finished() -> None:
         if time.monotonic() - reported[0] > REPORT_EVERY:
-            _report(plan)
+            _update_report(plan, events)
             reported[0] = time.monotonic()
 
     try:
         return run_jobs(jobs, slots, Runner(plan.log, slots, gpus), events, finished)
     except Cancelled:
-        _report(plan)
+        _update_report(plan, events)
         raise
+
+
+def _update_report(plan: Plan, events: Events) -> None:
+    """Write the report of a study in progress; a file that cannot be replaced must not cost trainings."""
+    try:
+        _report(plan)
+    except Exception as error:
+        events.warning(f"The report could not be written: {error!r}.", plan.out)
 
 
 def _report(plan: Plan) -> Path:
