@@ -39,6 +39,10 @@ _SORTING_FOLDER = re.compile(
 _LABEL_FOLDER = re.compile(
     r"labels?(?:tr|ts|va)?|seg|segs|segmentations?|annotations?|gt|ground_?truth", re.I
 )
+# Names of one person's examinations: OAS2_0001_MR2, 002_S_0295_m06, pat01_bl, pat01_v2.
+_FOLLOW_UP = re.compile(r"(.*\d)[-_. ](?:v\d+|bl|m\d\d|mr\d)", re.I)
+# Names that may be: UPENN-GBM-00001_21, knee012_L, P07b.
+_PERHAPS_FOLLOW_UP = re.compile(r"(.*\d)(?:[-_. ][a-z0-9]{1,3}|[a-z])", re.I)
 # Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w"; not
 # the session "ses-post".
 _QUALIFIER = re.compile(
@@ -98,6 +102,9 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     if several:
         found.assumed = f"The folders in {'/'.join(several[0])} are taken for examinations of one person"
         found.assumed += f" (so in {len(several)} folders)." if len(several) > 1 else "."
+    elif alike := _alike({c.subject for c in cases}):
+        found.assumed = f"{' and '.join(alike[0][:2])} are taken for different people"
+        found.assumed += f" (so {len(alike)} times)."
     return found
 
 
@@ -322,13 +329,36 @@ def _split_session(name: str) -> tuple[str, str]:
 
 def _name(cases: dict[Key, FoundCase]) -> None:
     """Give every case its id and subject; folders of groups join in where two subjects share a name."""
+    people = _people({subject for _, subject, _ in cases})
     groups = defaultdict(set)
     for group, subject, _ in cases:
-        groups[subject].add(group)
+        groups[people.get(subject, subject)].add(group)
     used: Counter[str] = Counter()
     for (group, subject, session), case in sorted(cases.items()):
-        case.subject = "_".join((*group, subject)) if len(groups[subject]) > 1 else subject
+        person = people.get(subject, subject)
+        joined = group if len(groups[person]) > 1 else ()
+        case.subject = "_".join((*joined, person))
         between = "-" if _BRATS.fullmatch(f"{subject}-{session}") else "_"
-        name = case.subject + (between + session if session else "")
+        name = "_".join((*joined, subject)) + (between + session if session else "")
         used[name] += 1
         case.id = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _people(subjects: set[str]) -> dict[str, str]:
+    """Who was examined, of the subjects whose names say that they are one examination of several."""
+    people = {s: m.group(1) for s in subjects if (m := _FOLLOW_UP.fullmatch(s))}
+    persons = len(set(people.values()))
+    # "site1_v07" is a volunteer: sites are few with many people each, as in _session_folders.
+    return people if len(people) <= max(FEW_SESSIONS * persons, persons**2) else {}
+
+
+def _alike(subjects: set[str]) -> list[list[str]]:
+    """Subjects whose names differ in a short end alone, if the same ends recur: perhaps one person each."""
+    by_begin: dict[str, list[str]] = defaultdict(list)
+    ends = []
+    for subject in sorted(subjects):
+        if whole := _PERHAPS_FOLLOW_UP.fullmatch(subject):
+            by_begin[whole.group(1)].append(subject)
+            ends.append(subject[whole.end(1) :])
+    recur = 2 * len(set(ends)) <= len(ends) <= FEW_SESSIONS * len(by_begin)
+    return [names for names in by_begin.values() if len(names) > 1 and recur]

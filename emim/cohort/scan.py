@@ -185,7 +185,7 @@ def survey(
         events.warning(
             found.assumed,
             path,
-            "If they are different people, put that right in the column subject of a datalist, such as the "
+            "If they are not, put that right in the column subject of a datalist, such as the "
             "cohort.csv that `emim scan --out` writes.",
         )
     if lost := sum(why == NOT_UTF8 for _, why in found.ignored):
