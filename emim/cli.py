@@ -31,7 +31,7 @@ from emim.commands.shared import (
 )
 from emim.commands.study import add_study
 from emim.commands.training import add_finetune, add_pretrain
-from emim.errors import Cancelled, EmimError
+from emim.errors import EXIT_SOME_FAILED, Cancelled, EmimError
 from emim.events import Events, to_terminal
 from emim.inference.quality import QUALITIES
 from emim.machine.distributed import (
@@ -237,7 +237,7 @@ def _segment(options: argparse.Namespace, events: Events) -> int:
         say(events, f"Segmented {len(results) - len(failed)} cases: {options.output}")
         if failed:
             say(events, f"Failed: {', '.join(failed)}; summary.json says why.")
-        return EXIT_FAILURE if failed else 0
+        return EXIT_SOME_FAILED if failed else 0
     result = segment(options.model, inputs, options.output, **shared)
     events.result(**result)
     for row in result["measurements"]:

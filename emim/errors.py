@@ -1,12 +1,14 @@
 """The two ways a command ends early on purpose.
 
 Exit codes of the command line: 0 done, 1 unexpected failure, 2 bad input (:class:`EmimError`),
-3 cancelled (:class:`Cancelled`).
+3 cancelled (:class:`Cancelled`), 4 done, but for cases or runs that failed, which the result names.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+EXIT_SOME_FAILED = 4
 
 
 class EmimError(Exception):

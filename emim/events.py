@@ -107,7 +107,8 @@ class Events:
                 old.seek(-1, 2)
                 if old.read(1) != b"\n":
                     old.write(b"\n")
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  kept open for the run
+        # Backslashes are JSON's way to write the names of files that are not UTF-8, too.
+        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  for the run
 
     def status(self, text: str) -> None:
         self._send("status", text=text)

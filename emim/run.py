@@ -41,8 +41,12 @@ if TYPE_CHECKING:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """Write ``data`` so that a reader finds either the old file or the whole new one."""
-    write_atomically(file, json.dumps(to_json(data), indent=1, ensure_ascii=False).encode())
+    """Write ``data`` so that a reader finds either the old file or the whole new one.
+
+    Of paths that are not UTF-8 the backslashes are JSON's own: they are read back as they were.
+    """
+    text = json.dumps(to_json(data), indent=1, ensure_ascii=False)
+    write_atomically(file, text.encode(errors="backslashreplace"))
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -48,6 +48,14 @@ LAYOUTS = {
         "derivatives/manual/sub-01/ses-2/anat/sub-01_ses-2_label-lesion_mask.nii.gz",
         ["sub-01_ses-1 sub-01 FLAIR,T1", "sub-01_ses-2 sub-01 T1,T1ce label", "sub-02 sub-02 T1"],
     ),
+    "BIDS sessions before and after surgery": (
+        "sub-01/ses-pre/anat/sub-01_ses-pre_T1w.nii.gz "
+        "sub-01/ses-pre/anat/sub-01_ses-pre_ce-gadolinium_T1w.nii.gz "
+        "sub-01/ses-post/anat/sub-01_ses-post_T1w.nii.gz sub-01/ses-post/anat/sub-01_ses-post_dseg.nii.gz "
+        "sub-02_ses-post_acq-3D_T1w.nii.gz sub-02_ses-pre_T1w.nii.gz",
+        ["sub-01_ses-post sub-01 T1 label", "sub-01_ses-pre sub-01 T1,T1ce"]
+        + ["sub-02_ses-post sub-02 T1", "sub-02_ses-pre sub-02 T1"],
+    ),
     "sessions without BIDS names": (
         "p1/2019-01-02/t1.nii p1/2020-01-02/t1.nii p2/baseline/t1.nii",
         ["p1_2019-01-02 p1 T1", "p1_2020-01-02 p1 T1", "p2_baseline p2 T1"],
@@ -108,6 +116,28 @@ LAYOUTS = {
     "flat with sessions": (
         "pat01_visit1_t1.nii pat01_visit2_t1.nii",
         ["pat01_visit1 pat01 T1", "pat01_visit2 pat01 T1"],
+    ),
+    "follow-ups by numbers of their own": (
+        "OAS2_0001_MR1/t1.nii OAS2_0001_MR2/t1.nii OAS2_0002_MR1/t1.nii",
+        [f"OAS2_000{n} OAS2_000{n[0]} T1" for n in ("1_MR1", "1_MR2", "2_MR1")],
+    ),
+    "flat with follow-ups": (
+        "pat01_bl_T1.nii pat01_bl_seg.nii pat01_m12_T1.nii pat02_v1_T1.nii pat02_v2_T1.nii pat03_V1_T1.nii",
+        ["pat01_bl pat01 T1 label", "pat01_m12 pat01 T1"]
+        + ["pat02_v1 pat02 T1", "pat02_v2 pat02 T1", "pat03_V1 pat03 T1"],
+    ),
+    "follow-ups in folders of groups": (
+        "siteA/sub01_v1/t1.nii siteA/sub01_v2/t1.nii siteB/sub01_v1/t1.nii siteB/sub02_v1/t1.nii",
+        [f"site{n} site{n[:-3]} T1" for n in ("A_sub01_v1", "A_sub01_v2", "B_sub01_v1")]
+        + ["sub02_v1 sub02 T1"],
+    ),
+    "volunteers of two sites": (
+        " ".join(f"site{s}_v{n:02}/t1.nii" for s in (1, 2) for n in range(6)),
+        [f"site{s}_v{n:02} site{s}_v{n:02} T1" for s in (1, 2) for n in range(6)],
+    ),
+    "numbers of different people": (
+        "BraTS2021_00006/t1.nii BraTS2021_00739/t1.nii case_1/t1.nii case_2/t1.nii v1/t1.nii v2/t1.nii",
+        [f"{n} {n} T1" for n in ("BraTS2021_00006", "BraTS2021_00739", "case_1", "case_2", "v1", "v2")],
     ),
     "flat in a group's folder": (
         "siteA/pat01_t1.nii siteA/pat01_t2.nii siteA/pat02_t1.nii siteB/pat03_t1.nii siteB/pat04_t1.nii",
@@ -208,3 +238,24 @@ def test_what_is_only_assumed_of_people_is_said(tmp_path):
     assert found_in(tmp_path / "a", paths).assumed.endswith("of one person (so in 3 folders).")
     for number, sure in enumerate(("p1/ses-1/t1.nii p1/ses-2/t1.nii p2/ses-1/t1.nii", "p1/t1.nii p2/t1.nii")):
         assert not found_in(tmp_path / str(number), sure).assumed
+
+
+def test_people_whose_names_differ_in_a_short_end_are_told(tmp_path):
+    """They may be examinations of one person, who then is in training and validation at once."""
+    for number, (paths, names, times) in enumerate(
+        (
+            ("U-01_11 U-01_21 U-02_11 U-02_21 U-03_11", "U-01_11 and U-01_21", 2),
+            ("U-01_11 U-02_11 U-03_11 U-03_21", "U-03_11 and U-03_21", 1),
+            ("P1a P1b P2a P2b", "P1a and P1b", 2),
+            ("sub-01 sub-02 sub-03 sub-04", None, 0),
+            ("case_1 case_2 case_3 case_4", None, 0),
+            ("BraTS21_006 BraTS21_039 BraTS21_101", None, 0),
+            ("U-01_11 U-02_11 U-03_11", None, 0),
+            (" ".join(f"{site}_{n:03}" for site in (1, 2) for n in range(6)), None, 0),
+            ("p01_v1 p01_v2 p02_v1 p02_v2", None, 0),
+        )
+    ):
+        found = found_in(tmp_path / str(number), " ".join(f"{p}/t1.nii" for p in paths.split()))
+        expected = f"{names} are taken for different people (so {times} times)." if names else ""
+        assert found.assumed == expected
+        assert len({c.subject for c in found.cases}) == (2 if "_v1" in paths else len(paths.split()))

@@ -20,14 +20,15 @@ NAMES = {
         AX T1; SAG T1 FLAIR; T1 pre contrast; T1 W/O; AX T1 without contrast; t1_native.nrrd
         T1 -C; T1-weighted; 3D T1 FSPGR BRAVO; T1_to_MNI; T1_in_FLAIR_space.nii.gz; SAG T1 SE
         T1 non-contrast; t1_tse_tra; IXI002-Guys-0828-T1.nii.gz; T1_brain.nii.gz; AX T1 C-SPINE
-        T1 post-op; t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE""",
+        T1 post-op; t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE
+        sub-01_ses-post_T1w.nii.gz; sub-gd_ses-contrast_run-1_T1w.nii.gz""",
     "T1ce": """t1ce.nii.gz; BraTS2021_00002_t1ce.nii.gz; BraTS-GLI-00012-000-t1c.nii.gz; t1c.nii.gz
         T1Gd.nii.gz; t1gd.mhd; sub-01_ce-gadolinium_T1w.nii.gz; sub-01 T1 post contrast
         t1_mprage_sag_gd; T1 +C; T1+C; AX T1 POST; AX T1 POST GD; T1WKM; T1W_KM; t1_c
         t1-c.nii.gz; T1 C+; T1+; T1 +GD; T1 GAD; AX T1 FS +C; T1-weighted contrast-enhanced
         MPRAGE POST; BRAVO +C; POST_T1; t1 w gd; T1_postcontrast; preop T1 post Gd
         T1_CE_to_FLAIR; t1_vibe_fs_tra_gd; 7: SAG T1 C+ 3D; UCSF-PDGM-0004_T1c.nii.gz
-        T1 Dotarem""",
+        T1 Dotarem; sub-01_ses-pre_ce-gadolinium_T1w.nii.gz; sub-01_ses-2_acq-post_T1w.nii.gz""",
     "T2": """t2.nii.gz; BraTS-GLI-00012-000-t2w.nii.gz; T2w_TSE; AX T2; t2_tse_tra
         10000_1000000_t2w.mha; T2 FRFSE; study2_T2W; T2_reg_to_T1.nii.gz; T2-weighted; sub-1_T2w
         AX T2 FS POST; t2_space_sag; IXI002-Guys-0828-T2.nii.gz; T2 PROPELLER""",

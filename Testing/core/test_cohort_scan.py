@@ -20,6 +20,7 @@ from emim.cohort.table import json_rows, summary, text_table, write_table
 from emim.cohort.volume import inspect
 from emim.errors import EmimError
 from emim.events import Events
+from emim.run import write_json
 
 
 def write(path, seed=0, array=None, spacing=(1, 1, 1), origin=(0, 0, 0), direction=None, dtype=np.int16):
@@ -581,6 +582,40 @@ def test_names_that_a_code_page_lacks_can_be_piped(cohort, tmp_path):
     assert "łucja" in done.stdout.decode("utf-8") and (tmp_path / "out" / "cohort.json").is_file()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf_8(cohort, tmp_path, capsys):
+    """Such images are not used, as ITK could not open them; other files do no harm."""
+    folder = os.fsencode(cohort)
+    os.rename(folder + b"/p3", folder + b"/p\xe93")
+    os.rename(folder + b"/p2/t2.nii", folder + b"/p2/\xe9_t2.nii")
+    open(folder + b"/p1/r\xe9sum\xe9.txt", "w").close()
+    assert main(["scan", str(cohort), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert "not in UTF-8: rename it: p2/\\udce9_t2.nii, p\\udce93/t1.nii.gz" in told.out
+    assert "not in UTF-8: 2." in told.err
+    found = scan(cohort)
+    assert [(c.id, list(c.images)) for c in found.cohort.cases] == [("p1", ["T1", "T2"]), ("p2", ["T1"])]
+    for name in ("cohort.json", "cohort.csv"):
+        assert scan(tmp_path / "out" / name).cohort == found.cohort
+    with pytest.raises(EmimError, match="path is not in UTF-8"):
+        scan(os.fsdecode(folder + b"/p\xe93"))
+    for case in (b"/p1", b"/p2"):
+        shutil.rmtree(folder + case)
+    with pytest.raises(EmimError, match="paths of the images are not in UTF-8"):
+        scan(cohort)
+
+
+def test_paths_that_are_not_utf_8_are_read_back_from_json(tmp_path):
+    path = os.fsdecode(b"/data/p\xe93")
+    write_json(tmp_path / "a.json", {"path": path})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"path": path}
+    events = Events()
+    events.record_to(tmp_path / "events.jsonl")
+    events.warning("What?", path)
+    events.close()
+    assert json.loads((tmp_path / "events.jsonl").read_text(encoding="utf-8"))["where"] == path
+
+
 def test_a_cohort_without_a_usable_case_is_shown_nevertheless(cohort, capsys):
     for case in ("p1", "p2", "p3"):
         for file in (cohort / case).glob("t*"):
@@ -599,3 +634,21 @@ def test_patterns_of_a_user_are_remembered_in_the_table(cohort, tmp_path):
     write_table(found, tmp_path / "table")
     assert scan(tmp_path / "table" / "cohort.json").patterns == found.patterns
     assert scan(cohort).patterns == {}
+
+
+def test_modalities_go_by_their_usual_names(cohort, tmp_path):
+    """Whoever names them: patterns of a user, the table, one of an earlier version, who chooses some."""
+    found = scan(cohort, patterns={"t1gd": "t1*", "T1CE": "x", "flair": "t2*"})
+    assert found.modalities == ("T1ce", "FLAIR")
+    assert found.patterns == {"T1ce": ("t1*", "x"), "FLAIR": ("t2*",)}
+    file, _ = write_table(found, tmp_path / "table")
+    assert scan(file).cohort == found.cohort and scan(file).patterns == found.patterns
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    earlier |= {"modalities": ["flair", "t1gd"], "patterns": {"t1gd": ["t1*"], "T1ce": ["x"]}}
+    file.write_text(json.dumps(earlier), encoding="utf-8")
+    assert scan(file).modalities == ("FLAIR", "T1ce") and scan(file).patterns == {"T1ce": ("t1*", "x")}
+    assert found.cohort.with_modalities(("flair", "T1Gd")).modalities == ("FLAIR", "T1ce")
+    with pytest.raises(EmimError, match="named twice"):
+        found.cohort.with_modalities(("T1ce", "t1gd"))
+    with pytest.raises(EmimError, match="has the modality 'T2'"):
+        found.cohort.with_modalities(("T2w",))

@@ -220,7 +220,7 @@ def cases(tmp_path):
 @pytest.mark.parametrize("chosen", [[], ["--cases", "good,done,lost,torn,bare"]])
 def test_cases_that_cannot_be_used_are_not_silently_left_out(cases, chosen, capsys):
     command = ["evaluate", str(cases / "list.csv"), "--predictions", str(cases / "out"), *chosen]
-    assert main([*command, "--structure", "lesion=1,2", "--output", str(cases / "scores.json")]) == 1
+    assert main([*command, "--structure", "lesion=1,2", "--output", str(cases / "scores.json")]) == 4
     data = json.loads((cases / "scores.json").read_text(encoding="utf-8"))
     assert {c["id"]: c["scores"][0]["dice"] for c in data["cases"]} == {"good": 1, "done": 1, "lost": 0}
     told = capsys.readouterr().err
@@ -238,7 +238,7 @@ def test_cases_that_cannot_be_used_are_not_silently_left_out_of_classes(cases, c
     )
     chosen = ["--predictions", str(table), "--cases", "good,done,lost,bare"]
     result = ["--classes", str(cases / "classes.csv"), "--output", str(cases / "scores.json")]
-    assert main(["evaluate", str(cases / "list.csv"), *chosen, *result]) == 1
+    assert main(["evaluate", str(cases / "list.csv"), *chosen, *result]) == 4
     data = json.loads((cases / "scores.json").read_text(encoding="utf-8"))
     assert data["failed"] == ["lost"] and data["accuracy"] == pytest.approx(2 / 3)
     assert "no class: bare." in capsys.readouterr().err

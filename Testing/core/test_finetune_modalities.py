@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from emim.cohort.scan import scan
+from emim.errors import EmimError
 from emim.evaluation.by_subset import evaluate_subsets
 from emim.package.bundle import read_package
-from emim.training.finetune import finetune
+from emim.training.finetune import check_cohort, finetune, plan_finetuning
 from emim.training.pretrain import pretrain
 from emim.training.source import read_source
 
@@ -79,6 +80,43 @@ def test_any_modalities_of_which_one_was_seen(
         found = scan(phantoms).cohort.select(["sub-001"])
         results = evaluate_subsets(package, found, "all", device="cpu", quality="fast")
         assert list(results.results) == [("FLAIR", "T2"), ("FLAIR",), ("T2",)] and not results.failed
+
+
+def test_a_modality_that_was_asked_for_is_never_left_out_silently(
+    pretrained, phantoms, cache, tmp_path, small_finetune
+):
+    backbone, run = pretrained
+    if backbone != "resunet":
+        pytest.skip("the same for all backbones")
+    found = scan(phantoms)
+    lacking = dataclasses.replace(found, cohort=found.cohort.with_modalities(("T1", "T1ce", "FLAIR")))
+    used, _ = check_cohort(lacking, small_finetune(modalities=("T1", "flair")))
+    assert used.modalities == ("T1", "FLAIR")
+    for init in (None, str(run)):
+        with pytest.raises(EmimError, match="has the modality 'PD'"):
+            check_cohort(lacking, small_finetune(modalities=("T1", "pdw"), init=init))
+    with pytest.raises(EmimError, match="has the modality 'T2'"):
+        check_cohort(lacking, small_finetune(modalities=("T1", "T2w")))
+    # The weights have seen T2, which this cohort lacks: that is said.
+    config = small_finetune(modalities=SEEN, train__steps=1, init=str(run))
+    planned, used, _, warnings = plan_finetuning(lacking, config)
+    assert used.modalities == planned.modalities == ("T1",)
+    assert [what for what, _ in warnings if "T2, which the cohort lacks" in what]
+    with pytest.raises(EmimError, match="share no modality"):
+        check_cohort(lacking, small_finetune(modalities=("T2",), init=str(run)))
+
+
+def test_a_run_on_names_of_a_users_own_is_resumed(phantoms, cache, tmp_path, small_finetune):
+    """So are runs of earlier versions, whose settings have the names as they were given."""
+    found = scan(phantoms, patterns={"t1": "*_T1", "flair": "*_FLAIR"})
+    run = tmp_path / "run"
+    config = small_finetune(train__steps=1, modalities=("flair", "t1"))
+    finetune(found, run, config=config, cache=cache)
+    settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert settings["modalities"] == ["FLAIR", "T1"]
+    settings["modalities"] = ["flair", "t1"]
+    (run / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert read_package(finetune(None, run, resume=True, cache=cache)).card.modalities == ("FLAIR", "T1")
 
 
 def test_labelled_cases_that_lack_modalities(phantoms, cache, tmp_path, small_finetune):

@@ -1,5 +1,7 @@
 """Studies: what is run, in which order, what survives an interruption, and what is concluded."""
 
+import argparse
+import io
 import json
 import time
 from pathlib import Path
@@ -9,8 +11,9 @@ from study_runs import FakeRun, option, write_run
 
 from emim.cli import main
 from emim.cohort.scan import scan
+from emim.commands.study import _run as run_study
 from emim.errors import Cancelled, EmimError
-from emim.events import Events
+from emim.events import Events, to_terminal
 from emim.study.compare import difference, in_words, mean_interval
 from emim.study.engine import run_jobs
 from emim.study.jobs import Job, make_jobs
@@ -247,6 +250,33 @@ def test_a_stop_reaches_every_run_and_the_next_call_goes_on(plan):
     assert not there & set(again) and all(j.done() for j in jobs)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_report_that_cannot_be_written_costs_no_training(plan, monkeypatch, capsys, stopped):
+    made = plan("labels", labelled=(2,), seeds=(0,))
+    jobs, begun = make_jobs(made), []
+
+    def start(job, slot):
+        begun.append(job)
+        if stopped and len(begun) == 2:
+            raise KeyboardInterrupt
+        return fake(made)(job, slot)
+
+    def locked(results):
+        raise PermissionError(13, "Permission denied", "results.md")
+
+    monkeypatch.setattr("emim.commands.study.REPORT_EVERY", -1)
+    monkeypatch.setattr("emim.study.report.write_report", locked)
+    monkeypatch.setattr("emim.study.runner.Runner", lambda *_: start)
+    monkeypatch.setattr("emim.volumes.cache.build_cache", lambda *_: [])
+    options = argparse.Namespace(device="cpu", jobs=1)
+    if stopped:
+        with pytest.raises(Cancelled):
+            run_study(made, jobs, options, to_terminal())
+    else:
+        assert run_study(made, jobs, options, to_terminal()) == [] and all(job.done() for job in jobs)
+    assert "report could not be written: PermissionError" in capsys.readouterr().err
+
+
 def test_an_interrupted_training_resumes_and_a_broken_start_begins_anew(tmp_path):
     command = ("pretrain", "cohort.json", f"--out={tmp_path / 'run'}", "--device=cpu", "--set=train.steps=4")
     job = Job("a", (command,), tmp_path / "run", True)
@@ -276,6 +306,41 @@ def test_a_real_process_stops_when_told_and_has_its_share_of_the_cores(plan, mon
         time.sleep(0.05)
     assert running.poll() == 3
     assert not make_jobs(made)[0].done()
+
+
+@pytest.mark.parametrize("code, next_one", [(0, True), (4, True), (1, False), (2, False), (-9, False)])
+def test_only_what_came_to_its_end_is_scored(tmp_path, monkeypatch, code, next_one):
+    """A segmentation that crashed is tried again by the next call; it is no Dice of 0."""
+    begun = []
+
+    class Ended:
+        stdin = io.BytesIO()
+
+        def __init__(self, command, **_):
+            begun.append(command[3])
+
+        def poll(self):
+            return code if len(begun) == 1 else 0
+
+    monkeypatch.setattr("emim.study.runner.subprocess.Popen", Ended)
+    job = Job("a-test", (("segment",), ("evaluate",)), tmp_path / "scores.json", False)
+    running = Runner(lambda name: tmp_path / f"{name}.log", jobs=1)(job, 0)
+    assert running.poll() == (None if next_one else code)
+    assert begun == ["segment", "evaluate"][: 1 + next_one]
+
+
+def test_a_crash_has_another_exit_code_than_cases_that_failed(monkeypatch, capsys):
+    def crash(*_, **__):
+        raise RuntimeError("CUDA error")
+
+    for name in ("_warn_of_lost_overlap", "open_cohort", "select_cases"):
+        monkeypatch.setattr(f"emim.cli.{name}", lambda *_: None)
+    command = ["segment", "--model", "m", "--cohort", "c", "--output", "o"]
+    failed = {"case": "a", "error": {"what": "No image."}}
+    monkeypatch.setattr("emim.inference.segment.segment", lambda *_, **__: [failed])
+    assert main(command) == 4 and "Failed: a" in capsys.readouterr().out
+    monkeypatch.setattr("emim.inference.segment.segment", crash)
+    assert main(command) == 1 and "Unexpected failure: RuntimeError" in capsys.readouterr().err
 
 
 # ---- what is concluded ---------------------------------------------------------------------------

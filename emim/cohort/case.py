@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from emim.cohort.patterns import canonical
 from emim.errors import EmimError
 
 
@@ -64,12 +65,19 @@ class Cohort:
         out = set(ids)
         return replace(self, cases=tuple(c for c in self.cases if c.id not in out))
 
+    def name_of(self, modality: str) -> str:
+        """The usual name of a modality (``T1ce`` for ``t1gd``), unless the cohort has it by this one."""
+        return modality if modality in self.modalities else canonical(modality)
+
     def with_modalities(self, names: tuple[str, ...]) -> Cohort:
         """The cohort with only these modalities, in this order, and the cases that have any of them.
 
         Raises:
-            EmimError: when no case has one of them.
+            EmimError: when no case has one of them, or one is named twice.
         """
+        names = tuple(self.name_of(n) for n in names)
+        if len(set(names)) < len(names):
+            raise EmimError("A modality is named twice.", ", ".join(names))
         for name in names:
             if name not in self.modalities:
                 raise EmimError(
@@ -77,7 +85,7 @@ class Cohort:
                     hint=f"The cohort has {', '.join(self.modalities)}.",
                 )
         cases = (replace(c, images={n: c.images[n] for n in names if n in c.images}) for c in self.cases)
-        return replace(self, modalities=tuple(names), cases=tuple(c for c in cases if c.images))
+        return replace(self, modalities=names, cases=tuple(c for c in cases if c.images))
 
     def to_dict(self) -> dict:
         return {"modalities": list(self.modalities), "cases": [asdict(c) for c in self.cases]}

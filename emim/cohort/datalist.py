@@ -25,8 +25,8 @@ from typing import Any
 
 from emim.cohort.found import Found, FoundCase
 from emim.cohort.patterns import (
-    as_tuple,
     canonical,
+    canonical_patterns,
     check_patterns,
     find_modality,
     name_kind,
@@ -116,10 +116,9 @@ def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Fou
         for path, facts in entry.get("files", {}).items():
             found.known[_absolute(path, file, where)] = VolumeFacts.from_dict(facts)
     if isinstance(data, dict):
-        order = data.get("modalities")
-        found.modalities = tuple(order) if order else None
+        found.modalities = tuple(dict.fromkeys(map(canonical, data.get("modalities") or ()))) or None
         check_patterns(data.get("patterns"))
-        found.patterns = {m: as_tuple(p) for m, p in (data.get("patterns") or {}).items()}
+        found.patterns = canonical_patterns(data.get("patterns"))
         found.ignored = [(i["path"], i["why"]) for i in data.get("ignored", [])]
     return found
 

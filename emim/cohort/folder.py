@@ -39,9 +39,14 @@ _SORTING_FOLDER = re.compile(
 _LABEL_FOLDER = re.compile(
     r"labels?(?:tr|ts|va)?|seg|segs|segmentations?|annotations?|gt|ground_?truth", re.I
 )
-# Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w".
+# Names of one person's examinations: OAS2_0001_MR2, 002_S_0295_m06, pat01_bl, pat01_v2.
+_FOLLOW_UP = re.compile(r"(.*\d)[-_. ](?:v\d+|bl|m\d\d|mr\d)", re.I)
+# Names that may be: UPENN-GBM-00001_21, knee012_L, P07b.
+_PERHAPS_FOLLOW_UP = re.compile(r"(.*\d)(?:[-_. ][a-z0-9]{1,3}|[a-z])", re.I)
+# Words before the modality that describe how it was acquired: "pat07_AX_T1", "sub-01_acq-high_T1w"; not
+# the session "ses-post".
 _QUALIFIER = re.compile(
-    r"(?:^|[\W_]+)(?:ax|axial|sag|sagittal|cor|coronal|tra|trans|obl|[23]d|iso|fs|brain|skull|stripped|pre|post"
+    r"(?:^|(?<!ses)(?<!sub)[\W_]+)(?:ax|axial|sag|sagittal|cor|coronal|tra|trans|obl|[23]d|iso|fs|brain|skull|stripped|pre|post"
     r"|ce|gd|gad|contrast|native|raw|orig|(?:acq|ce|rec|run|desc|space|echo|part|dir)-[a-z0-9]+)$",
     re.I,
 )
@@ -56,6 +61,7 @@ _GROUP_FOLDER = re.compile(
     r"|(?:site|cent(?:er|re)|hospital|clinic|group|cohort|fold|batch)[-_ ]?\w*",
     re.I,
 )
+NOT_UTF8 = "its path is not in UTF-8: rename it"
 FEW_SESSIONS = 5  # of a subject, where their names do not say what they are
 
 # Data of a header in another file (MHD, NHDR).
@@ -85,7 +91,7 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     for path in _walk(folder):
         kind = _recognise(path, folder, patterns, label)
         if isinstance(kind, str):
-            ignored.append((str(path), kind))
+            ignored.append((_printable(path), kind))
         else:
             files.append(kind)
     sessions, counted = _session_folders({f.folders for f in files})
@@ -96,7 +102,20 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     if several:
         found.assumed = f"The folders in {'/'.join(several[0])} are taken for examinations of one person"
         found.assumed += f" (so in {len(several)} folders)." if len(several) > 1 else "."
+    elif alike := _alike({c.subject for c in cases}):
+        found.assumed = f"{' and '.join(alike[0][:2])} are taken for different people"
+        found.assumed += f" (so {len(alike)} times)."
     return found
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether ITK can open the file: where a name is not UTF-8, it ends the process."""
+    return _printable(path) == str(path)
+
+
+def _printable(path: Path) -> str:
+    """The path, what is not UTF-8 in it written as numbers."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -124,6 +143,8 @@ def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple
     if not name.lower().endswith(EXTENSIONS):
         dicom = name.lower().endswith((".dcm", ".ima"))
         return "DICOM: convert it to NIfTI or NRRD first" if dicom else "not an image"
+    if not is_utf8(path):
+        return NOT_UTF8
     of_label = [rest for text in label if (rest := fits(text, name, at)) is not None]
     if of_label:
         return _File(str(path), None, _case_folders(folders), of_label[0])
@@ -308,13 +329,36 @@ def _split_session(name: str) -> tuple[str, str]:
 
 def _name(cases: dict[Key, FoundCase]) -> None:
     """Give every case its id and subject; folders of groups join in where two subjects share a name."""
+    people = _people({subject for _, subject, _ in cases})
     groups = defaultdict(set)
     for group, subject, _ in cases:
-        groups[subject].add(group)
+        groups[people.get(subject, subject)].add(group)
     used: Counter[str] = Counter()
     for (group, subject, session), case in sorted(cases.items()):
-        case.subject = "_".join((*group, subject)) if len(groups[subject]) > 1 else subject
+        person = people.get(subject, subject)
+        joined = group if len(groups[person]) > 1 else ()
+        case.subject = "_".join((*joined, person))
         between = "-" if _BRATS.fullmatch(f"{subject}-{session}") else "_"
-        name = case.subject + (between + session if session else "")
+        name = "_".join((*joined, subject)) + (between + session if session else "")
         used[name] += 1
         case.id = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _people(subjects: set[str]) -> dict[str, str]:
+    """Who was examined, of the subjects whose names say that they are one examination of several."""
+    people = {s: m.group(1) for s in subjects if (m := _FOLLOW_UP.fullmatch(s))}
+    persons = len(set(people.values()))
+    # "site1_v07" is a volunteer: sites are few with many people each, as in _session_folders.
+    return people if len(people) <= max(FEW_SESSIONS * persons, persons**2) else {}
+
+
+def _alike(subjects: set[str]) -> list[list[str]]:
+    """Subjects whose names differ in a short end alone, if the same ends recur: perhaps one person each."""
+    by_begin: dict[str, list[str]] = defaultdict(list)
+    ends = []
+    for subject in sorted(subjects):
+        if whole := _PERHAPS_FOLLOW_UP.fullmatch(subject):
+            by_begin[whole.group(1)].append(subject)
+            ends.append(subject[whole.end(1) :])
+    recur = 2 * len(set(ends)) <= len(ends) <= FEW_SESSIONS * len(by_begin)
+    return [names for names in by_begin.values() if len(names) > 1 and recur]

@@ -25,6 +25,7 @@ from emim.cohort.vocabulary import (
     BRAIN,
     CONTRAST,
     END,
+    EXAMINATION,
     GAP,
     MASK,
     NO_CONTRAST,
@@ -121,6 +122,15 @@ def canonical(name: str) -> str:
     return name
 
 
+def canonical_patterns(patterns: Patterns | None) -> dict[str, tuple[str, ...]]:
+    """``patterns`` by the usual names of their modalities; those of one modality are put together."""
+    usual: dict[str, tuple[str, ...]] = {}
+    for modality, texts in (patterns or {}).items():
+        name = canonical(modality)
+        usual[name] = tuple(dict.fromkeys((*usual.get(name, ()), *as_tuple(texts))))
+    return usual
+
+
 def fits(pattern: str, name: str, folder: str = "") -> str | None:
     """What ``name`` says beside ``pattern`` (see the head of this file), or None where it does not fit.
 
@@ -174,8 +184,9 @@ def _find_built_in(name: str, without: set[str] | frozenset[str] = frozenset()) 
         found = [rest for text in texts if (rest := fits(text, stem)) is not None]
         if found:
             rests[modality] = min(found, key=len)
-    plain = NO_CONTRAST.search(stem)
-    if "T1" in rests and not plain and CONTRAST.search(stem):
+    said = EXAMINATION.sub("", stem)
+    plain = NO_CONTRAST.search(said)
+    if "T1" in rests and not plain and CONTRAST.search(said):
         rests.setdefault("T1ce", rests["T1"])
     elif plain and "T1ce" in rests and "T1" in rests:
         del rests["T1ce"]

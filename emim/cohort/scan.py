@@ -12,14 +12,14 @@ from typing import Any
 from emim.cohort.case import Case, Cohort
 from emim.cohort.checks import check_case, check_copies, check_label_values
 from emim.cohort.datalist import read_datalist
-from emim.cohort.folder import find_in_folder
+from emim.cohort.folder import NOT_UTF8, find_in_folder, is_utf8
 from emim.cohort.found import Found, FoundCase
 from emim.cohort.patterns import (
     EXTENSIONS,
     PATTERNS,
     Patterns,
-    as_tuple,
     canonical,
+    canonical_patterns,
     check_patterns,
     fits,
 )
@@ -178,14 +178,19 @@ def survey(
     """
     events = events or Events()
     path = Path(source).expanduser().absolute()
+    if not is_utf8(path):
+        raise EmimError("The path is not in UTF-8.", path, "Rename the folder or file.")
     found = _find(path, modalities, patterns, label)
     if found.assumed:
         events.warning(
             found.assumed,
             path,
-            "If they are different people, put that right in the column subject of a datalist, such as the "
+            "If they are not, put that right in the column subject of a datalist, such as the "
             "cohort.csv that `emim scan --out` writes.",
         )
+    if lost := sum(why == NOT_UTF8 for _, why in found.ignored):
+        hint = "Rename them; `emim scan` lists them."
+        events.warning(f"Images are left out, as their paths are not in UTF-8: {lost}.", path, hint)
     found.modalities, left_out = _choose_modalities(found, modalities, path)
     found.ignored += left_out
     for case in found.cases:
@@ -209,6 +214,7 @@ def _find(
     path: Path, modalities: Sequence[str] | None, patterns: Patterns | None, label: str | Sequence[str] | None
 ) -> Found:
     check_patterns(patterns)
+    patterns = canonical_patterns(patterns)
     label = (label,) if isinstance(label, str) else tuple(label or ())
     for text in label:
         fits(text, "")
@@ -216,7 +222,7 @@ def _find(
         raise EmimError("There is no such folder or datalist.", path, "Check the spelling of the path.")
     if path.is_dir():
         found = find_in_folder(path, patterns, label)
-        found.patterns = {m: as_tuple(p) for m, p in (patterns or {}).items()}
+        found.patterns = patterns
         if not any(c.images for c in found.cases):
             raise _nothing_found(path, found, patterns)
         return found
@@ -229,14 +235,16 @@ def _find(
     return found
 
 
-def _nothing_found(folder: Path, found: Found, patterns: Patterns | None) -> EmimError:
-    images = [p for p, _ in found.ignored if p.lower().endswith(EXTENSIONS)]
+def _nothing_found(folder: Path, found: Found, patterns: Patterns) -> EmimError:
+    images = [p for p, why in found.ignored if p.lower().endswith(EXTENSIONS) and why != NOT_UTF8]
+    if not images and any(why == NOT_UTF8 for _, why in found.ignored):
+        return EmimError("The paths of the images are not in UTF-8.", folder, "Rename files and folders.")
     if images:
         shown = ", ".join(os.path.relpath(p, folder) for p in images[:4])
         return EmimError(
             f"None of the {len(images)} image files has a name that tells its modality.",
             folder,
-            f"Looked for words such as {', '.join([*(patterns or {}), *PATTERNS][:6])}; saw {shown}. "
+            f"Looked for words such as {', '.join([*patterns, *PATTERNS][:6])}; saw {shown}. "
             "Give a pattern for each modality, for example --pattern 'T1=*_0000.nii.gz'.",
         )
     seen = sorted({Path(p).name for p, _ in found.ignored})

@@ -77,6 +77,8 @@ REGISTERED_TO = re.compile(
     rf"{BEGIN}(?:to|onto|space|in|reg|coreg)[\W_]+(?:t1\w?\w?|t2w?|flair|fla|dwi|adc)(?:[\W_]*space)?{END}",
     re.I,
 )
+# Whose examination it is and which, in names of BIDS: "ses-post" is after surgery, not after contrast.
+EXAMINATION = re.compile(rf"{BEGIN}(?:sub|ses)-[a-z0-9]+", re.I)
 NO_MODALITY = re.compile(
     rf"{BEGIN}(?:scout|localizer|localiser|survey|subtraction|subtracted|mip|phase|pha|t1rho|t[12]{GAP}maps?)"
     rf"{END}",

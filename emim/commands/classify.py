@@ -7,7 +7,7 @@ from typing import Any
 
 from emim.commands.inputs import parse_inputs
 from emim.commands.shared import add_command, add_patterns, open_cohort, say, select_cases, spare_inputs
-from emim.errors import EmimError
+from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 
 
@@ -56,4 +56,4 @@ def _classify(options: argparse.Namespace, events: Events) -> int:
     for r in results:
         said = "failed" if "error" in r else f"{r['class']:30s} {r['probabilities'][r['class']]:6.1%}"
         say(events, f"{r['case']:{width}s}{said}")
-    return 1 if failed else 0
+    return EXIT_SOME_FAILED if failed else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases, spare_inputs
 from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
-from emim.errors import EmimError
+from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 
 
@@ -80,7 +80,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     )
     say(events, result.table())
     events.result(**result.to_dict())
-    return 1 if result.failed else 0
+    return EXIT_SOME_FAILED if result.failed else 0
 
 
 def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
@@ -100,7 +100,7 @@ def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
     result, data = evaluate_classes(predictions, truth, cases, output, options.overwrite)
     say(events, scores_table(data))
     events.result(**data)
-    return 1 if result.failed else 0
+    return EXIT_SOME_FAILED if result.failed else 0
 
 
 def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:

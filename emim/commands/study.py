@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from emim.commands.shared import add_command, add_patterns, cohort_options, say
 from emim.config import PRESETS
-from emim.errors import EmimError
+from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 from emim.study.studies import NAMES, find_study
 
@@ -84,7 +84,7 @@ def _study(options: argparse.Namespace, events: Events) -> int:
     page = _report(plan)
     say(events, page.read_text(encoding="utf-8"))
     events.result(report=page, failed=failed)
-    return 1 if failed else 0
+    return EXIT_SOME_FAILED if failed else 0
 
 
 def _plan(options: argparse.Namespace, events: Events) -> Plan:
@@ -139,14 +139,22 @@ def _run(plan: Plan, jobs: list[Job], options: argparse.Namespace, events: Event
 
     def finished() -> None:
         if time.monotonic() - reported[0] > REPORT_EVERY:
-            _report(plan)
+            _update_report(plan, events)
             reported[0] = time.monotonic()
 
     try:
         return run_jobs(jobs, slots, Runner(plan.log, slots, gpus), events, finished)
     except Cancelled:
-        _report(plan)
+        _update_report(plan, events)
         raise
+
+
+def _update_report(plan: Plan, events: Events) -> None:
+    """Write the report of a study in progress; a file that cannot be replaced must not cost trainings."""
+    try:
+        _report(plan)
+    except Exception as error:
+        events.warning(f"The report could not be written: {error!r}.", plan.out)
 
 
 def _report(plan: Plan) -> Path:

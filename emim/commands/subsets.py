@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from emim.commands.shared import say
-from emim.errors import EmimError
+from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 from emim.inference.quality import QUALITIES
 
@@ -51,7 +51,7 @@ def check_what_is_evaluated(options: argparse.Namespace) -> None:
 def run_subsets(
     options: argparse.Namespace, found: Any, structures: Sequence[Structure], events: Events
 ) -> int:
-    """Segment, score, print the table; 1 when a case failed."""
+    """Segment, score, print the table; the exit code."""
     from emim.evaluation.by_subset import evaluate_subsets
 
     result = evaluate_subsets(
@@ -68,4 +68,4 @@ def run_subsets(
     )
     say(events, result.table())
     events.result(**result.to_dict())
-    return 1 if result.failed else 0
+    return EXIT_SOME_FAILED if result.failed else 0

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from emim.cohort.patterns import canonical
 from emim.config import PreprocessConfig
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
@@ -29,7 +30,7 @@ class Takes(Protocol):
 def match_inputs(
     card: Takes, inputs: Mapping[str, str | Path], ignore_others: bool = False
 ) -> dict[str, str]:
-    """Assign files to the model's modalities by name; upper and lower case are the same.
+    """Assign files to the model's modalities by name, whatever its case, or by another usual name.
 
     Args:
         inputs: modality name to file.
@@ -42,11 +43,12 @@ def match_inputs(
         EmimError: for a modality that is unknown, given twice or missing without being optional, and
             for one file given as two modalities.
     """
-    known = {m.casefold(): m for m in card.modalities}
+    known = {canonical(m).casefold(): m for m in card.modalities} | {m.casefold(): m for m in card.modalities}
     takes = f"The model takes: {', '.join(card.modalities)}."
     images: dict[str, str] = {}
     for name, path in inputs.items():
-        modality = known.get(name.strip().casefold())
+        name = name.strip()
+        modality = known.get(name.casefold()) or known.get(canonical(name).casefold())
         if modality is None:
             if ignore_others:
                 continue

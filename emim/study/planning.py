@@ -59,7 +59,7 @@ def make_plan(
         settings = {**settings, "finetune": {**settings["finetune"], **given}}
     split = draw_split(found, given_split, study.finetunes, classes)
     base = base_config("pretrain", preset, settings["pretrain"])
-    modalities = base.modalities or found.cohort.modalities
+    modalities = found.cohort.with_modalities(base.modalities or found.cohort.modalities).modalities
     plan = Plan(
         study=study,
         out=out.absolute(),
@@ -74,7 +74,7 @@ def make_plan(
             for k, s in settings.items()
         },
         spacing=(1.0, 1.0, 1.0),
-        modalities=tuple(modalities),
+        modalities=modalities,
         labelled=(),
         structures=tuple(structures),
         compute_device=device,

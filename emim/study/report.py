@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.events import to_json
+from emim.replace import replace_file
 from emim.report.record import is_number
 from emim.run import write_atomically, write_json
 from emim.study.results import Results
@@ -57,7 +58,7 @@ def write_report(results: Results) -> Path:
     for name, (figure, _) in report.figures.items():
         part = plan.out / f"{name}.png.part"
         figure.savefig(part, format="png", dpi=150)
-        part.replace(plan.out / f"{name}.png")
+        replace_file(part, plan.out / f"{name}.png")
     state = _state_table(results)
     data = {
         **plan.record(),

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from emim.errors import EXIT_SOME_FAILED
 from emim.study.jobs import Job
 
-GOES_ON = (0, 1)  # exit codes: done, or done with failures that a later command reports
+GOES_ON = (0, EXIT_SOME_FAILED)  # the next command counts the cases that failed
 
 
 def cores() -> int:

@@ -132,12 +132,16 @@ def plan_finetuning(
     """
     _check(config)
     used, split = check_cohort(found, config)
+    absent = _absent(config, found.cohort)
     card = dataclasses.replace(config.card, patterns={**found.patterns, **config.card.patterns})
     complete = _complete if config.task == "segmentation" else completed
     config = dataclasses.replace(complete(config, found), modalities=used.modalities, card=card)
     config = _with_mirroring(config)
     _check_card(config, split)
     config, warnings = _check_source(config, split, found) if config.init is not None else (config, [])
+    if absent:
+        what = f"The weights know {', '.join(absent)}, which the cohort lacks: the training goes without."
+        warnings.append((what, f"The cohort has {', '.join(found.cohort.modalities)}."))
     return config, used, split, warnings
 
 
@@ -155,13 +159,17 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
             "No case of the cohort has labels.",
             hint="Put a label map beside the images, such as sub-01/sub-01_seg.nii.gz, or give a datalist.",
         )
-    known = [m for m in config.modalities or labelled.modalities if m in labelled.modalities]
-    if not known:
+    names = config.modalities or labelled.modalities
+    absent = _absent(config, labelled)
+    if absent and config.init is not None:  # what the weights know may be lacking, nothing else
+        known = set(read_source(config.init).modalities)
+        names = [m for m in names if labelled.name_of(m) not in known.intersection(absent)]
+    if not names:
         raise EmimError(
             "The weights and the cohort share no modality.",
             hint=f"Expected {', '.join(config.modalities)}; the cohort has {', '.join(labelled.modalities)}.",
         )
-    labelled = labelled.with_modalities(tuple(known))
+    labelled = labelled.with_modalities(tuple(names))
     check_reference(labelled, config.preprocess)
     everyone = found.cohort.with_modalities(labelled.modalities)
     split = split_by_subject(everyone, config.train, classes, {c.id for c in labelled.cases})
@@ -182,6 +190,11 @@ def check_cohort(found: Scan, config: FinetuneConfig) -> tuple[Cohort, Split]:
             hint="Give more cases of it, or leave the class out of the file.",
         )
     return labelled.select([*training, *split.validation]), dataclasses.replace(split, training=training)
+
+
+def _absent(config: FinetuneConfig, cohort: Cohort) -> list[str]:
+    """The modalities that ``config`` names and ``cohort`` lacks, by their usual names."""
+    return [n for n in map(cohort.name_of, config.modalities or ()) if n not in cohort.modalities]
 
 
 def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emim.cohort.patterns import canonical
 from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig, Structure
 from emim.errors import EmimError
 from emim.package.bundle import read_package
@@ -24,7 +25,7 @@ class Source:
 
     Attributes:
         name: for the report.
-        modalities, preprocess, network, crop: the plan.
+        modalities, preprocess, network, crop: the plan; modalities by their usual names.
         structures, classes: what a model segments or tells apart; empty for pre-training.
         seen: ids of the cases the weights, or those they began with, were trained on, where the run tells.
         warning: what a user should know before relying on the weights.
@@ -59,7 +60,7 @@ def read_source(path: str | Path) -> Source:
     card = package.card
     return Source(
         f"model {card.name} ({path})",
-        card.modalities,
+        tuple(map(canonical, card.modalities)),
         card.preprocess,
         card.network,
         card.crop,
@@ -84,7 +85,7 @@ def _pretraining(path: Path) -> Source:
 
     return Source(
         f"pre-training run {path}, step {step} of {steps}",
-        config.modalities,
+        tuple(map(canonical, config.modalities)),
         config.preprocess,
         config.network,
         config.train.crop,
