@@ -194,6 +194,23 @@ def test_another_patient_gets_a_new_segmentation(ready, host):
     assert node.outputSegmentation is None
 
 
+def test_a_result_whose_patient_was_removed_is_not_replaced(ready, host, cohort_folder):
+    node = ready.state.parameterNode
+    old = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "first patient")
+    old.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("T1"))
+    old.SetAttribute("EMIM.Model", ready.state.card.name)
+    node.outputSegmentation = old
+    slicer.mrmlScene.StartState(
+        slicer.mrmlScene.BatchProcessState
+    )  # as where a patient is deleted as a whole
+    for modality in MODALITIES:
+        slicer.mrmlScene.RemoveNode(node.inputNode(modality))
+    slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
+    load_case(host, cohort_folder / "sub-002")
+    assert node.inputNode("T1").GetName() == "sub-002_T1"
+    assert node.outputSegmentation is None and old.GetScene() is not None
+
+
 def test_every_control_has_a_tooltip(ready, host):
     ready.installation.checkButton.click()  # unfolds the report
     host.processEvents(60, until=lambda: ready.installation.checkButton.enabled)
