@@ -16,6 +16,7 @@ It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a windo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -62,9 +63,13 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
 
     # Inputs
 
-    def guessInputs(self, card) -> dict[str, guessing.Guess]:
+    def guessInputs(self, card, chosen: Collection = ()) -> dict[str, guessing.Guess]:
         """Modality to :class:`Guess` (node, reason); see :func:`EMIMSegmentLib.guessing.guessInputs`."""
-        return guessing.guessInputs(card)
+        return guessing.guessInputs(card, chosen)
+
+    def examinationsOf(self, card, volumes: Iterable) -> set[guessing.Examination]:
+        """Those that the volumes are of; a volume of which nothing tells it counts for nothing."""
+        return guessing.examinationsOf(card, volumes)
 
     def checkInputs(self, card, inputs: dict) -> list[input_checks.Problem]:
         """What is wrong with ``inputs`` (modality to volume); what blocks comes first."""

@@ -123,6 +123,45 @@ def test_every_sequence_is_decided(ready):
     assert ready.state.parameterNode.inputState("T2") == "guess"
 
 
+def test_inputs_beside_a_chosen_one_are_of_its_patient(ready, host, cohort_folder):
+    rows, node = ready.inputsSection.rows, ready.state.parameterNode
+    first = {m: node.inputNode(m) for m in MODALITIES}
+    second = load_case(host, cohort_folder / "sub-002")
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    rows[0].selector.setCurrentNode(first["T1"])
+    assert [node.inputNode(m) for m in MODALITIES] == list(first.values())
+    slicer.mrmlScene.RemoveNode(first["FLAIR"])
+    host.processEvents(0.05)
+    assert node.inputState("FLAIR") == "unset" and not ready.ui.applyButton.enabled
+    rows[0].selector.setCurrentNode(second["T1"])
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    load_case(host, cohort_folder / "sub-001", ("T1", "FLAIR"))
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+
+
+def test_not_available_is_of_one_patient(ready, host, cohort_folder):
+    rows, node = ready.inputsSection.rows, ready.state.parameterNode
+    rows[2].notAvailable.click()
+    load_case(host, cohort_folder / "sub-001", ("T1",))  # once more the same patient
+    items = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = items.CreateFolderItem(items.GetSceneItemID(), "first")
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        items.SetItemParent(items.GetItemByDataNode(volume), folder)
+    ready.refreshModels()
+    assert node.inputState("T2") == "notAvailable" and rows[2].notAvailable.checked
+    second = load_case(host, cohort_folder / "sub-002")
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    assert not rows[2].notAvailable.checked
+    rows[2].notAvailable.click()
+    others = (rows[0], rows[1], rows[3])
+    for row in others:
+        row.selector.nodeActivated.emit(second[row.modality])
+    for row in others:  # each by hand
+        assert node.inputState("T2") == "notAvailable"
+        row.selector.setCurrentNode(slicer.util.getNode(f"sub-001_{row.modality}"))
+    assert node.inputNode("T2").GetName() == "sub-001_T2"
+
+
 def test_a_required_sequence_cannot_be_left_out(ready):
     assert ready.inputsSection.rows[3].required.parent() is not None
     assert ready.inputsSection.rows[3].notAvailable.parent() is None

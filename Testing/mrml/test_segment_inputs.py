@@ -164,6 +164,35 @@ def test_guesses_do_not_overrule_the_user():
     assert parameters.inputState("T1") == "unset"
 
 
+def test_guesses_are_of_the_patient_of_what_was_chosen():
+    for name in ("Smith_t1", "Smith_flair", "Jones_t1", "Jones_t1ce", "Jones_flair"):
+        volume(name)
+    get = slicer.util.getNode
+    assert set(names(guessInputs(CARD)).values()) == {"Jones_t1", "Jones_t1ce", "Jones_flair"}
+    smith = {"T1": "Smith_t1", "FLAIR": "Smith_flair"}
+    assert names(guessInputs(CARD, [get("Smith_t1")])) == smith
+    assert names(guessInputs(CARD, [volume("Smith 3")])) == smith  # told by the words, though not what it is
+    assert guessInputs(CARD, [get("Smith_t1"), get("Jones_t1")]) == {}
+    assert guessInputs(CARD, [volume("Output Volume")]) == {}
+    study("Huber", "1", [huber := volume("Huber")])
+    assert guessInputs(CARD, [huber]) == {}
+
+
+def test_a_chosen_volume_that_tells_no_patient_leaves_the_guesses_to_the_only_one():
+    volume("pat07_flair")
+    assert names(guessInputs(CARD, [volume("Output Volume")])) == {"FLAIR": "pat07_flair"}
+    study("Huber", "1", [huber := volume("Huber")])
+    assert guessInputs(CARD, [huber]) == {}
+
+
+def test_guesses_are_of_the_study_of_what_was_chosen():
+    old, new = [volume("T1"), volume("FLAIR"), volume("series 7")], [volume("T1 "), volume("FLAIR ")]
+    patient = study("Meier", "2020", old)
+    study(patient, "2024", new)
+    for chosen in (old[0], old[2]):
+        assert {g.node.GetID() for g in guessInputs(CARD, [chosen]).values()} == {n.GetID() for n in old[:2]}
+
+
 def test_parameters_survive_a_scene_file(tmp_path):
     node = volume("FLAIR")
     parameters = EMIMSegmentLogic().getParameterNode()
