@@ -141,7 +141,28 @@ def _recognise(card) -> list[_Recognised]:
                 examination = _examination(volume, case)
                 recognised.append(_Recognised(volume, wanted[match.modality], reason, examination, case))
                 break
-    return recognised
+    return _toldApart(recognised)
+
+
+def _toldApart(recognised: list[_Recognised]) -> list[_Recognised]:
+    """The words tell examinations apart, too, where a plain folder holds several."""
+    mixed = {examination for examination, found in _byExamination(recognised).items() if _areSeveral(found)}
+    return [
+        one._replace(examination=Examination(one.examination.item, _words(one.case)))
+        if one.examination in mixed
+        else one
+        for one in recognised
+    ]
+
+
+def _areSeveral(found: list[_Recognised]) -> bool:
+    """Whether one modality comes with different words in a folder that is no patient's."""
+    if patientItem(found[0].volume) or studyItem(found[0].volume):
+        return False
+    words: dict[str, set[str]] = {}
+    for one in found:
+        words.setdefault(one.modality, set()).add(_words(one.case))
+    return any(len(cases) > 1 for cases in words.values())
 
 
 def _texts(volume) -> list[tuple[str, str]]:
@@ -212,9 +233,10 @@ def _name(examination: Examination, first: _Recognised) -> str:
     if studyItem(first.volume):
         names = [itemName(patientItem(first.volume)), itemName(studyItem(first.volume))]
         return " / ".join(n for n in names if n)
+    case = first.case.strip(" _-.:") or first.volume.GetName()
     if examination.item:
-        return itemName(examination.item)
-    return first.case.strip(" _-.:") or first.volume.GetName()
+        return f"{itemName(examination.item)} / {case}" if examination.words else itemName(examination.item)
+    return case
 
 
 def _shownVolumes() -> set[str]:

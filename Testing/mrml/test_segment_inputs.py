@@ -8,6 +8,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
+from EMIMPretrainLib import preview_volumes  # noqa: E402
 from EMIMSegmentLib.guessing import guessInputs, loadedStudies  # noqa: E402
 from EMIMSegmentLib.input_checks import checkInputs  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
@@ -83,6 +84,29 @@ def test_loose_names_are_put_together():
     assert names(guessInputs(CARD)) == {"T1ce": "AX T1 +C", "FLAIR": "SAG FLAIR", "T2": "COR T2"}
 
 
+def folder(name, *volumes):
+    items = hierarchy()
+    item = items.CreateFolderItem(items.GetSceneItemID(), name)
+    for node in volumes:
+        items.SetItemParent(items.GetItemByDataNode(node), item)
+
+
+def test_patients_in_one_folder_are_not_mixed():
+    smith = [volume("smith_t1"), volume("smith_flair")]
+    jones = [volume("jones_t1"), volume("jones_t1ce"), volume("AX jones_t2")]
+    folder("cases", *smith, *jones)
+    assert set(names(guessInputs(CARD)).values()) == {"jones_t1", "jones_t1ce", "AX jones_t2"}
+    found = {s.name: sorted(s.inputs) for s in loadedStudies(CARD)}
+    assert found == {"cases / smith": ["FLAIR", "T1"], "cases / jones": ["T1", "T1ce", "T2"]}
+    assert set(names(guessInputs(CARD, smith[:1])).values()) == {"smith_t1", "smith_flair"}
+
+
+def test_a_folder_of_one_patient_is_one_examination():
+    folder("Meier", volume("a_t1"), volume("b_flair"), volume("b_flair scout", (2, 6, 6)))
+    assert names(guessInputs(CARD)) == {"T1": "a_t1", "FLAIR": "b_flair"}
+    assert [s.name for s in loadedStudies(CARD)] == ["Meier"]
+
+
 def test_series_description_of_dicom():
     first, second = volume("Volume 3"), volume("Volume 4")
     first.SetAttribute("DICOM.SeriesDescription", "t2_tirm_tra_dark-fluid")
@@ -132,6 +156,12 @@ def test_what_is_no_plain_image_is_not_guessed():
     volume("T1ce").SetAttribute("EMIM.Structure", "tumour")  # a probability map of EMIM
     volume("T1ce hidden").SetHideFromEditors(True)
     assert guessInputs(CARD) == {}
+
+
+def test_previews_of_a_training_run_are_no_patients():
+    for name in ("EMIM original FLAIR", "EMIM masked FLAIR", "EMIM reconstruction FLAIR"):
+        volume(name).SetAttribute(preview_volumes.ATTRIBUTE, name.split()[1])
+    assert guessInputs(CARD) == {} and loadedStudies(CARD) == []
 
 
 def test_no_guess_is_left_over_from_another_patient():
