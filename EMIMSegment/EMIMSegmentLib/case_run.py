@@ -63,10 +63,10 @@ class CaseRun(WorkerRun):
         """Where a result, which is in the coordinates of the frame, belongs now.
 
         Returns a matrix (4, 4) for its positions (RAS mm), and the ID of the transform above it: those that
-        keep it over the voxels of the reference, or else where that was.
+        keep it over the voxels of the reference, or where that was if it was removed.
         """
         reference = self._referenceNode()
-        if reference is not None:  # moved, it may be, or its transform hardened
+        if reference is not None:  # it may have been moved, or its transform hardened
             moved = gridOf(reference) @ np.linalg.inv(self._grid)
             return moved @ self._toReference, reference.GetTransformNodeID()
         if self._transformID and slicer.mrmlScene.GetNodeByID(self._transformID) is not None:

@@ -24,7 +24,15 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from EMIMLib import EmimError, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
-from EMIMSegmentLib import alignment, class_table, display, guessing, input_checks, result_nodes
+from EMIMSegmentLib import (
+    alignment,
+    class_table,
+    display,
+    guessing,
+    input_checks,
+    measured_content,
+    result_nodes,
+)
 from EMIMSegmentLib.alignment import AlignmentRun
 from EMIMSegmentLib.class_batch import ClassBatchRun
 from EMIMSegmentLib.classification_run import ClassificationRun
@@ -230,6 +238,10 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     def measurementsTable(self, segmentation):
         """Table node with volume (mL), largest diameter (mm), mean intensities; None when there is none."""
         return result_nodes.measurementsTable(segmentation)
+
+    def isEdited(self, segmentation) -> bool:
+        """Whether voxels or segments have changed since it was measured; reads all voxels."""
+        return measured_content.isEdited(segmentation)
 
     def probabilityVolumes(self, segmentation) -> dict:
         """Structure to volume node."""

@@ -13,6 +13,7 @@ PREVIEW = "EMIM.preview"  # attribute of a volume in which EMIM Pretrain shows a
 CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume it is named after
 MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
 MISSING = "EMIM.MissingModalities"
+MEASURED = "EMIM.Measured"  # attribute of a segmentation: checksum of what was measured
 VALUE = "EMIM.LabelValue"  # tag of a segment: its value in a label map
 
 

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation
+from EMIMSegmentLib.measured_content import noteMeasured
 from EMIMSegmentLib.measurements_table import updateMeasurements
 from EMIMSegmentLib.probability_maps import readProbability, updateProbabilities
 
@@ -65,6 +66,7 @@ class SegmentationRun(CaseRun):
         self.segmentation = takeSegmentation(read, target, self.card, reference, self.missing, transformID)
         self.probabilities = updateProbabilities(self.segmentation, maps, self.card.structures)
         self.table = updateMeasurements(self.segmentation, measurementsOf(result), list(self._inputs))
+        noteMeasured(self.segmentation)
         return self._describe(_("Segmented"), result)
 
 
