@@ -20,6 +20,15 @@ def setModelsFolder(folder: str | Path) -> None:
     qt.QSettings().setValue("EMIM/ModelsFolder", str(folder))
 
 
+def lastModel() -> str:
+    """Path of the model that the user chose last; "" before."""
+    return str(qt.QSettings().value("EMIM/LastModel") or "")
+
+
+def setLastModel(path: str) -> None:
+    qt.QSettings().setValue("EMIM/LastModel", path)
+
+
 def runsFolder() -> Path:
     """Where new training runs are put; may not exist yet."""
     return _folder("RunsFolder", homeFolder() / "runs")

@@ -205,7 +205,8 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneStartClose(self, caller, event) -> None:
         self.setParameterNode(None)
         self._wrapper = None  # the new scene sets its parameters to their defaults
-        self.resultSection.forget()
+        for section in (self.inputsSection, self.alignmentSection, self.resultSection):
+            section.forget()
 
     def _onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:

@@ -14,7 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.export_inputs import exportVolume, isSheared
+from EMIMSegmentLib.export_inputs import exportVolume, gridOf, isSheared
 from EMIMSegmentLib.worker_run import WorkerRun
 
 ROLE = "EMIM.alignment"  # node reference: volume to the transform that aligns it
@@ -93,7 +93,7 @@ def alignmentOf(volume):
         return None
     itsPlaces = (transform.GetID(), transform.GetTransformNodeID())
     grid = np.array((volume.GetAttribute(GRID) or "").split(), float)
-    unchanged = grid.size == 0 or np.allclose(grid, _grid(volume), atol=1e-3)
+    unchanged = grid.size == 0 or np.allclose(grid, gridOf(volume).ravel(), atol=1e-3)
     return transform if unchanged and volume.GetTransformNodeID() in itsPlaces else None
 
 
@@ -139,18 +139,12 @@ def _align(volume, matrix: np.ndarray):
     if transform is None:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         volume.SetNodeReferenceID(ROLE, transform.GetID())
-        volume.SetAttribute(GRID, " ".join(f"{x:.9g}" for x in _grid(volume)))
+        volume.SetAttribute(GRID, " ".join(f"{x:.9g}" for x in gridOf(volume).ravel()))
     local = np.linalg.inv(toWorld) @ matrix @ toWorld  # the new transform lies below the old one
     slicer.util.updateTransformMatrixFromArray(transform, local)
     transform.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
     volume.SetAndObserveTransformNodeID(transform.GetID())
     return transform
-
-
-def _grid(volume) -> np.ndarray:
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix).ravel()
 
 
 def _refuse(modality: str, volume) -> None:

@@ -14,7 +14,7 @@ from EMIMSegmentLib.tables import fillTable
 class AlignmentSection:
     def __init__(self, ui, logic, state) -> None:
         self.ui, self.logic, self.state = ui, logic, state
-        self._figures = {}  # modality: what the last alignment found
+        self._figures = {}  # ID of the transform that aligns: what was found when it was made
         self._looking = False
         self.job = SectionJob(
             state, ui.alignButton, ui.alignmentLogFrame, _("Aligning"), self._begin, self._onAligned
@@ -25,6 +25,10 @@ class AlignmentSection:
         ui.alignmentLookComboBox.connect("activated(int)", self._look)
         ui.alignmentFadeSlider.connect("valueChanged(double)", self._onFade)
         ui.alignmentCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
+
+    def forget(self) -> None:
+        """Let go of what was found in the scene, which is being closed."""
+        self._figures = {}
 
     def update(self) -> None:
         ui, idle = self.ui, self.state.job is None
@@ -43,7 +47,7 @@ class AlignmentSection:
         ui.alignmentLookFrame.visible = bool(moving)
         self._updateShown(inputs, aligned, idle)
         self._updateLook(moving)
-        self._updateFigures(aligned)
+        self._updateFigures({m: self.logic.alignmentOf(inputs[m]).GetID() for m in aligned})
 
     def _updateShown(self, inputs: dict, aligned: list, idle: bool) -> None:
         shown = any(self.logic.isAlignmentShown(inputs[m]) for m in aligned)
@@ -57,8 +61,8 @@ class AlignmentSection:
             combo.clear()
             combo.addItems(moving)
 
-    def _updateFigures(self, aligned: list) -> None:
-        figures = {m: f for m, f in self._figures.items() if m in aligned}
+    def _updateFigures(self, aligned: dict) -> None:
+        figures = {m: self._figures[key] for m, key in aligned.items() if key in self._figures}
         rows = [
             (
                 modality,
@@ -87,7 +91,8 @@ class AlignmentSection:
         )
 
     def _onAligned(self, run) -> None:
-        self._figures = dict(run.alignments)
+        for modality, transform in run.transforms.items():
+            self._figures[transform.GetID()] = run.alignments[modality]
         self.state.changed()
         self._look()
 
@@ -96,7 +101,6 @@ class AlignmentSection:
             self.logic.removeAlignment(self.state.inputs())
         except Exception as error:
             showError(error)
-        self._figures = {}
         self.state.changed()
 
     def _onShownChanged(self, checked: bool = False) -> None:

@@ -75,11 +75,28 @@ class BatchSection:
 
     def _plan(self) -> str:
         """What the batch is going to do."""
+        reference = self._reference()
         if self.fromFolder:
-            return _("Cases and sequences are recognised by the names of files and folders.")
+            text = _("Cases and sequences are recognised by the names of files and folders.")
+            if reference:
+                text += " " + _(
+                    "The grid chosen above does not count here: results get that of the model's own "
+                    "reference, or of the first sequence."
+                )
+            return text
         studies = self.logic.loadedStudies(self.state.card)
         names = ", ".join(s.name for s in studies)
-        return _("{n} studies: {names}").format(n=len(studies), names=names)
+        text = _("{n} studies: {names}").format(n=len(studies), names=names)
+        without = ", ".join(s.name for s in studies if reference and reference not in s.inputs)
+        if without:
+            another = _("Another sequence than {reference} gives the grid of {names}.")
+            text += ". " + another.format(reference=reference, names=without)
+        return text
+
+    def _reference(self) -> str | None:
+        """The modality that the user has chosen for the grid, where the model has it."""
+        chosen = self.state.parameterNode.referenceModality
+        return chosen if chosen in self.state.card.modalities else None
 
     def _begin(self, onEvent, onFinished):
         node, ui = self.state.parameterNode, self.ui
@@ -99,6 +116,7 @@ class BatchSection:
             folder if self.fromFolder else self.logic.loadedStudies(self.state.card),
             self.state.model,
             _path(ui.batchOutputPathLineEdit) or None,
+            reference=None if self.fromFolder else self._reference(),  # the core fails cases that lack it
             overwrite=ui.batchOverwriteCheckBox.checked,
             waitForCompletion=False,
             onEvent=follow,

@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.export_inputs import exportVolume, frameOf, isSheared
+from EMIMSegmentLib.export_inputs import exportVolume, frameOf, gridOf, isSheared
 from EMIMSegmentLib.input_checks import checkInputs
 from EMIMSegmentLib.worker_run import WorkerRun
 
@@ -36,12 +36,15 @@ class CaseRun(WorkerRun):
         self._model = model
         self._inputs = {m: inputs[m].GetID() for m in self.card.modalities if m in inputs}
         self._reference = chooseReference(self.card, inputs, reference)
-        self._toReference = np.eye(4)
+        self._toReference = self._grid = np.eye(4)  # from the frame; IJK to RAS of the reference
+        self._transformID: str | None = None  # of the transform above the reference
 
     def _inputArguments(self, folder: Path) -> list[str]:
         """Write the volumes into ``folder``; the arguments that name model, inputs and reference."""
         node = slicer.mrmlScene.GetNodeByID
-        frame, self._toReference = frameOf(node(self._inputs[self._reference]))
+        reference = node(self._inputs[self._reference])
+        frame, self._toReference = frameOf(reference)
+        self._grid, self._transformID = gridOf(reference), reference.GetTransformNodeID()
         arguments = ["--model", str(self._model.path)]
         for i, (modality, nodeID) in enumerate(self._inputs.items()):
             volume = node(nodeID)
@@ -55,6 +58,20 @@ class CaseRun(WorkerRun):
     def _referenceNode(self):
         """The volume node of the reference; None when it was removed meanwhile."""
         return slicer.mrmlScene.GetNodeByID(self._inputs[self._reference])
+
+    def _place(self) -> tuple[np.ndarray, str | None]:
+        """Where a result, which is in the coordinates of the frame, belongs now.
+
+        Returns a matrix (4, 4) for its positions (RAS mm), and the ID of the transform above it: those that
+        keep it over the voxels of the reference, or where that was if it was removed.
+        """
+        reference = self._referenceNode()
+        if reference is not None:  # it may have been moved, or its transform hardened
+            moved = gridOf(reference) @ np.linalg.inv(self._grid)
+            return moved @ self._toReference, reference.GetTransformNodeID()
+        if self._transformID and slicer.mrmlScene.GetNodeByID(self._transformID) is not None:
+            return self._toReference, self._transformID
+        return np.eye(4), None
 
     def _describe(self, done: str, result: dict) -> str:
         """One sentence that begins with ``done``, such as "Segmented"."""

@@ -31,7 +31,7 @@ def frameOf(reference) -> tuple[object | None, np.ndarray]:
     """
     parent = reference.GetParentTransformNode()
     toWorld = _matrix(_transform(parent, None), parent, None)
-    if toWorld is not None and hasRightAngles(toWorld @ _ijkToRAS(reference)):
+    if toWorld is not None and hasRightAngles(toWorld @ gridOf(reference)):
         return None, np.linalg.inv(toWorld)
     return parent, np.eye(4)
 
@@ -49,7 +49,7 @@ def exportVolume(volume, path: Path, frame=None, parent="own") -> None:
     parent = volume.GetParentTransformNode() if parent == "own" else parent
     transform = _transform(parent, frame)
     matrix = _matrix(transform, parent, frame)
-    image, ijkToFrame = volume.GetImageData(), _ijkToRAS(volume)
+    image, ijkToFrame = volume.GetImageData(), gridOf(volume)
     if matrix is not None:
         ijkToFrame = matrix @ ijkToFrame
     if matrix is None or not hasRightAngles(ijkToFrame):
@@ -57,9 +57,16 @@ def exportVolume(volume, path: Path, frame=None, parent="own") -> None:
     _write(image, ijkToFrame, path, volume.GetName())
 
 
+def gridOf(volume) -> np.ndarray:
+    """IJK to RAS of a volume, (4, 4), its parent transform aside."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 def isSheared(volume) -> bool:
     """Whether the axes of the volume's own grid are not at right angles."""
-    return not hasRightAngles(_ijkToRAS(volume))
+    return not hasRightAngles(gridOf(volume))
 
 
 def hasRightAngles(ijkToRAS: np.ndarray) -> bool:
@@ -91,7 +98,7 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     original spacing and holds the whole transformed volume. (Hardening in MRML keeps the original grid
     and cuts off what moves out of it.)
     """
-    image, ijkToRAS = volume.GetImageData(), _ijkToRAS(volume)
+    image, ijkToRAS = volume.GetImageData(), gridOf(volume)
     size = np.array(image.GetDimensions())
     ends = [np.linspace(-0.5, n - 0.5, LATTICE) for n in size]
     index = np.array(list(itertools.product(*ends)))
@@ -132,12 +139,6 @@ def _indexTransform(grid: np.ndarray, transform, ijkToRAS: np.ndarray) -> vtk.vt
     back.Concatenate(transform.GetInverse())
     back.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(ijkToRAS)))
     return back
-
-
-def _ijkToRAS(volume) -> np.ndarray:
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _write(image, ijkToRAS: np.ndarray, path: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ def exportResult(segmentation, path: str | Path, reference=None) -> Path:
     """Write ``segmentation`` in the format of the file's ending; return the path.
 
     A label map (NIfTI, NRRD, MetaImage) has the grid of the reference volume as that is stored, without
-    its parent transform, so it fits the reference's own file; values are those of the model, and of
-    structures that overlap the later one is on top. ``.seg.nrrd`` keeps every structure whole.
+    its parent transform, so it fits the reference's own file; values are those of the model, segments
+    that the user added get the smallest that are free, and of structures that overlap the later one is
+    on top. ``.seg.nrrd`` keeps every structure whole.
 
     Args:
         reference: volume node; None: the segmentation's own.
@@ -74,15 +76,17 @@ def _writeLabelMap(segmentation, path: Path, reference) -> None:
 
 
 def _values(segments) -> dict[str, int]:
-    """Segment ID to its value in a label map: the model's, or 1, 2, … for what EMIM did not make."""
-    values = {}
+    """Segment ID to its value in a label map: the model's, or the smallest that is still free."""
+    owners: dict[int, str] = {}
     for segmentID in segments.GetSegmentIDs():
         text = vtk.reference("")
         segments.GetSegment(segmentID).GetTag(VALUE, text)
-        values[segmentID] = int(str(text) or 0)
-    if min(values.values(), default=1) < 1 or len(set(values.values())) < len(values):  # some are the user's
-        return {segmentID: i for i, segmentID in enumerate(values, 1)}
-    return values
+        value = int(str(text) or 0)
+        if value > 0:
+            owners.setdefault(value, segmentID)  # a copy of a segment has its tags, too
+    values = {segmentID: value for value, segmentID in owners.items()}
+    free = (value for value in itertools.count(1) if value not in owners)
+    return {segmentID: values.get(segmentID) or next(free) for segmentID in segments.GetSegmentIDs()}
 
 
 def _write(storage, node, path: Path) -> None:

@@ -2,12 +2,13 @@
 
 Volumes are first sorted into examinations, so that the T1 of one patient is never put beside the FLAIR
 of another: by their study or folder in the subject hierarchy, else by what their names say beside the
-modality (``pat07`` in ``pat07_t1``).
+modality (``pat07`` in ``pat07_t1``); by both where a folder holds several cases.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -55,21 +56,39 @@ class Study(NamedTuple):
     missing: tuple[str, ...]
 
 
+class Examination(NamedTuple):
+    """What tells examinations apart.
+
+    Attributes:
+        item: subject hierarchy item of the study or folder; 0 at the top of the scene.
+        words: what the names say beside the modality; "" where the item says enough.
+    """
+
+    item: int
+    words: str
+
+
 class _Recognised(NamedTuple):
     volume: Any
     modality: str
     reason: str
-    examination: tuple[str, str]  # what kind of key, the key
+    examination: Examination
     case: str  # what the name says beside the modality
 
 
-def guessInputs(card) -> dict[str, Guess]:
+def guessInputs(card, chosen: Collection = ()) -> dict[str, Guess]:
     """The volumes of the most complete examination; of equal ones that in the slice views, else the last.
 
     A volume is never taken twice. Modalities that no volume fits are absent.
+
+    Args:
+        chosen: volumes that the user has chosen; where there are any, only those of their examination are
+            guessed.
     """
     recognised = _recognise(card)
     examinations = _byExamination(recognised)
+    if chosen:
+        examinations = _besides(chosen, examinations)
     if not examinations:
         return {}
     shown = _shownVolumes()
@@ -87,11 +106,17 @@ def guessInputs(card) -> dict[str, Guess]:
 def loadedStudies(card) -> list[Study]:
     """Every examination in the scene that has a volume for the model, in the order of loading."""
     studies = []
-    for (kind, key), found in _byExamination(_recognise(card)).items():
+    for examination, found in _byExamination(_recognise(card)).items():
         inputs = {m: guess.node for m, guess in _choose(card, found).items()}
         missing = tuple(m for m in card.modalities if m not in inputs and m not in card.optional)
-        studies.append(Study(_name(kind, key, found[0]), inputs, missing))
+        studies.append(Study(_name(examination, found[0]), inputs, missing))
     return studies
+
+
+def examinationsOf(card, volumes: Iterable) -> set[Examination]:
+    """Those that the volumes are of; a volume of which nothing tells it counts for nothing."""
+    examinations = _byExamination(_recognise(card))
+    return {_examinationOf(volume, examinations) for volume in volumes} - {None}
 
 
 def examinationNumbers(volume, card) -> set[str]:
@@ -116,7 +141,28 @@ def _recognise(card) -> list[_Recognised]:
                 examination = _examination(volume, case)
                 recognised.append(_Recognised(volume, wanted[match.modality], reason, examination, case))
                 break
-    return recognised
+    return _toldApart(recognised)
+
+
+def _toldApart(recognised: list[_Recognised]) -> list[_Recognised]:
+    """The words tell examinations apart, too, where a plain folder holds several."""
+    mixed = {examination for examination, found in _byExamination(recognised).items() if _areSeveral(found)}
+    return [
+        one._replace(examination=Examination(one.examination.item, _words(one.case)))
+        if one.examination in mixed
+        else one
+        for one in recognised
+    ]
+
+
+def _areSeveral(found: list[_Recognised]) -> bool:
+    """Whether one modality comes with different words in a folder that is no patient's."""
+    if patientItem(found[0].volume) or studyItem(found[0].volume):
+        return False
+    words: dict[str, set[str]] = {}
+    for one in found:
+        words.setdefault(one.modality, set()).add(_words(one.case))
+    return any(len(cases) > 1 for cases in words.values())
 
 
 def _texts(volume) -> list[tuple[str, str]]:
@@ -132,20 +178,41 @@ def _texts(volume) -> list[tuple[str, str]]:
     return [(text, reason) for text, reason in texts if text]
 
 
-def _examination(volume, rest: str) -> tuple[str, str]:
-    if study := studyItem(volume):
-        return "study", str(study)
-    if folder := folderItem(volume):
-        return "folder", str(folder)
-    words = re.split(r"[\W_]+", rest.casefold())
-    return "name", " ".join(w for w in words if w and w not in _OF_THE_SERIES)
+def _words(text: str) -> str:
+    """The words of a text that tell examinations apart, in small letters."""
+    words = re.split(r"[\W_]+", text.casefold())
+    return " ".join(w for w in words if w and w not in _OF_THE_SERIES)
 
 
-def _byExamination(recognised: list[_Recognised]) -> dict[tuple[str, str], list[_Recognised]]:
-    examinations: dict[tuple[str, str], list[_Recognised]] = {}
+def _examination(volume, case: str) -> Examination:
+    item = studyItem(volume) or folderItem(volume)
+    return Examination(item, "" if item else _words(case))
+
+
+def _byExamination(recognised: list[_Recognised]) -> dict[Examination, list[_Recognised]]:
+    examinations: dict[Examination, list[_Recognised]] = {}
     for one in recognised:
         examinations.setdefault(one.examination, []).append(one)
     return examinations
+
+
+def _besides(chosen: Collection, examinations: dict) -> dict:
+    """Of the ``examinations`` that of the ``chosen`` volumes; none where they are of several."""
+    told = {_examinationOf(volume, examinations) for volume in chosen} - {None}
+    if not told:  # such as the output of another module: it may be of the only patient there is
+        return examinations if len(examinations) == 1 else {}
+    return {key: found for key, found in examinations.items() if told == {key}}
+
+
+def _examinationOf(volume, examinations: dict) -> Examination | None:
+    """That which the volume was recognised as part of, else the one whose place and words it shares."""
+    for examination, found in examinations.items():
+        if any(one.volume is volume for one in found):
+            return examination
+    item, words = studyItem(volume) or folderItem(volume), set(_words(volume.GetName()).split())
+    fitting = [e for e in examinations if e.item == item and words.issuperset(e.words.split())]
+    other = Examination(item, "") if item else None
+    return max(fitting, key=lambda examination: len(examination.words), default=other)
 
 
 def _choose(card, found: list[_Recognised]) -> dict[str, Guess]:
@@ -162,13 +229,14 @@ def _choose(card, found: list[_Recognised]) -> dict[str, Guess]:
     return guesses
 
 
-def _name(kind: str, key: str, first: _Recognised) -> str:
-    if kind == "study":
+def _name(examination: Examination, first: _Recognised) -> str:
+    if studyItem(first.volume):
         names = [itemName(patientItem(first.volume)), itemName(studyItem(first.volume))]
         return " / ".join(n for n in names if n)
-    if kind == "folder":
-        return itemName(int(key))
-    return first.case.strip(" _-.:") or first.volume.GetName()
+    case = first.case.strip(" _-.:") or first.volume.GetName()
+    if examination.item:
+        return f"{itemName(examination.item)} / {case}" if examination.words else itemName(examination.item)
+    return case
 
 
 def _shownVolumes() -> set[str]:

@@ -20,17 +20,24 @@ class InputsSection:
         self.rows: list[InputRow] = []
         self._container = self._builtFor = None
         self._problems = []
+        self._leftOutFor = set()  # examinations and volumes that "not available" was ticked for
         ui.guessAgainButton.connect("clicked(bool)", self._onGuessAgain)
         ui.referenceComboBox.connect("currentIndexChanged(int)", self._onReferenceChosen)
 
     def guess(self) -> None:
-        """Assign volumes to the modalities that the user has not decided."""
+        """Assign volumes to the modalities that the user has not decided, of the patient of those decided."""
         node, card = self.state.parameterNode, self.state.card
         if node and card and any(node.inputState(m) in ("unset", "guess") for m in card.modalities):
-            node.applyGuesses(self.logic.guessInputs(card), card.modalities)
+            chosen = [node.inputNode(m) for m in card.modalities if node.inputState(m) == "chosen"]
+            node.applyGuesses(self.logic.guessInputs(card, chosen), card.modalities)
+
+    def forget(self) -> None:
+        """Let go of what was known of the scene, which is being closed."""
+        self._leftOutFor = set()
 
     def update(self) -> None:
         node, card, ui = self.state.parameterNode, self.state.card, self.ui
+        self._takeBackTicks()
         self._buildRows(card)
         idle = self.state.job is None
         for row in self.rows:
@@ -75,6 +82,24 @@ class InputsSection:
             )
         return ""
 
+    def _takeBackTicks(self) -> None:
+        """What was not available of one patient may be of the next."""
+        node, card = self.state.parameterNode, self.state.card
+        ticked = [m for m in card.modalities if node.inputState(m) == "notAvailable"] if card else []
+        if not ticked:
+            self._leftOutFor = set()
+            return
+        volumes = self.state.inputs().values()
+        examinations = self.logic.examinationsOf(card, volumes)
+        told = examinations | {volume.GetID() for volume in volumes}  # these may be put into another folder
+        if not self._leftOutFor:
+            self._leftOutFor = told
+        elif examinations and not told & self._leftOutFor:
+            self._leftOutFor = set()
+            for modality in ticked:
+                node.setNotAvailable(modality, False)
+            self.guess()
+
     def _check(self) -> list:
         """What is wrong with the inputs as far as they are chosen."""
         inputs = self.state.inputs()
@@ -116,6 +141,8 @@ class InputsSection:
     def _onChosen(self, modality: str, volume) -> None:
         if self.state.parameterNode:
             self.state.parameterNode.setInputNode(modality, volume)
+            if volume is not None:  # the others may have been guessed from another patient
+                self.guess()
 
     def _onNotAvailable(self, modality: str, notAvailable: bool) -> None:
         if not self.state.parameterNode:

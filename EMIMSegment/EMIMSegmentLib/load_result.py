@@ -49,7 +49,7 @@ def _readQuietly(storage, node) -> bool:
         vtk.vtkObject.SetGlobalWarningDisplay(shown)
 
 
-def takeSegmentation(read, target, card, reference, missing: list[str]):
+def takeSegmentation(read, target, card, reference, missing: list[str], transformID: str | None):
     """Put the segments of ``read`` into the scene; return the segmentation node.
 
     The result lies on the grid of the reference volume and under the same parent transform, so it
@@ -60,6 +60,7 @@ def takeSegmentation(read, target, card, reference, missing: list[str]):
         target: segmentation node whose segments are replaced; None: a new node.
         reference: volume node; None when it was removed meanwhile.
         missing: modalities that were not given.
+        transformID: of the transform above the reference, or that was above it; None: of none.
     """
     if target is None:
         base = f"{reference.GetName() if reference is not None else card.name} {_('segmentation')}"
@@ -70,8 +71,8 @@ def takeSegmentation(read, target, card, reference, missing: list[str]):
         target.GetSegmentation().DeepCopy(read.GetSegmentation())
         target.SetAttribute(MODEL, card.name)
         target.SetAttribute(MISSING, json.dumps(missing))
+        target.SetAndObserveTransformNodeID(transformID)
         if reference is not None:
-            target.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
             target.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     target.CreateDefaultDisplayNodes()
     _describeSegments(target, card)

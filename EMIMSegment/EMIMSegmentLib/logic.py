@@ -16,6 +16,7 @@ It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a windo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -23,7 +24,15 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from EMIMLib import EmimError, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
-from EMIMSegmentLib import alignment, class_table, display, guessing, input_checks, result_nodes
+from EMIMSegmentLib import (
+    alignment,
+    class_table,
+    display,
+    guessing,
+    input_checks,
+    measured_content,
+    result_nodes,
+)
 from EMIMSegmentLib.alignment import AlignmentRun
 from EMIMSegmentLib.class_batch import ClassBatchRun
 from EMIMSegmentLib.classification_run import ClassificationRun
@@ -62,9 +71,13 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
 
     # Inputs
 
-    def guessInputs(self, card) -> dict[str, guessing.Guess]:
+    def guessInputs(self, card, chosen: Collection = ()) -> dict[str, guessing.Guess]:
         """Modality to :class:`Guess` (node, reason); see :func:`EMIMSegmentLib.guessing.guessInputs`."""
-        return guessing.guessInputs(card)
+        return guessing.guessInputs(card, chosen)
+
+    def examinationsOf(self, card, volumes: Iterable) -> set[guessing.Examination]:
+        """Those that the volumes are of; a volume of which nothing tells it counts for nothing."""
+        return guessing.examinationsOf(card, volumes)
 
     def checkInputs(self, card, inputs: dict) -> list[input_checks.Problem]:
         """What is wrong with ``inputs`` (modality to volume); what blocks comes first."""
@@ -225,6 +238,10 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     def measurementsTable(self, segmentation):
         """Table node with volume (mL), largest diameter (mm), mean intensities; None when there is none."""
         return result_nodes.measurementsTable(segmentation)
+
+    def isEdited(self, segmentation) -> bool:
+        """Whether voxels or segments have changed since it was measured; reads all voxels."""
+        return measured_content.isEdited(segmentation)
 
     def probabilityVolumes(self, segmentation) -> dict:
         """Structure to volume node."""

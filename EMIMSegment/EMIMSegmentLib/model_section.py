@@ -38,7 +38,7 @@ class ModelSection:
         ui.openModelsButton.connect("clicked(bool)", self._onOpenFolder)
 
     def refresh(self) -> None:
-        """Read the folder of models again; without a choice yet, choose the first usable one."""
+        """Read the folder of models again; without a choice, propose the last one, else the only one."""
         self._models = self.logic.registry.models()
         self._foundFor = ""
         combo = self.ui.modelComboBox
@@ -49,9 +49,10 @@ class ModelSection:
         combo.blockSignals(wasBlocked)
         node = self.state.parameterNode
         if node and not node.modelPath:
-            usable = [m for m in self._models if not m.problem]
-            if usable:
-                node.modelPath = str(usable[0].path)
+            usable = [str(m.path) for m in self._models if not m.problem]
+            last = settings.lastModel()
+            if last in usable or len(usable) == 1:
+                node.modelPath = last if last in usable else usable[0]
 
     def update(self) -> None:
         ui, wanted = self.ui, self.state.parameterNode.modelPath
@@ -106,7 +107,7 @@ class ModelSection:
                 marked(text.format(name=name), CHECK, "●"), _("Import it, or choose another one above.")
             )
         if self._models:
-            return _("Choose a model above.")
+            return marked(_("Choose a model above."), CHECK, "●")
         return _(
             "<b>There is no model yet.</b><br>Somebody gave you one? Press <i>Import…</i><br>"
             "You have labelled cases of your own? Train one in the module <i>EMIM Pretrain</i>; "
@@ -114,6 +115,7 @@ class ModelSection:
         )
 
     def _choose(self, path: str) -> None:
+        settings.setLastModel(path)
         if self.state.parameterNode:
             self.state.parameterNode.modelPath = path
         self.state.changed()

@@ -9,9 +9,11 @@ import slicer
 MEASUREMENTS = "EMIM.measurements"  # node reference: segmentation to its table
 PROBABILITY = "EMIM.probability"  # node references: segmentation to its probability maps
 STRUCTURE = "EMIM.Structure"  # attribute of a probability map
+PREVIEW = "EMIM.preview"  # attribute of a volume in which EMIM Pretrain shows a case
 CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume it is named after
 MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
 MISSING = "EMIM.MissingModalities"
+MEASURED = "EMIM.Measured"  # attribute of a segmentation: checksum of what was measured
 VALUE = "EMIM.LabelValue"  # tag of a segment: its value in a label map
 
 
@@ -38,8 +40,8 @@ def modelName(result) -> str:
 
 
 def isResult(volume) -> bool:
-    """Whether EMIM made this volume."""
-    return volume.GetAttribute(STRUCTURE) is not None
+    """Whether EMIM made this volume, so that it is no patient's image."""
+    return any(volume.GetAttribute(name) is not None for name in (STRUCTURE, PREVIEW))
 
 
 def referenceVolume(segmentation):

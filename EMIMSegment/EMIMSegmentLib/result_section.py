@@ -13,6 +13,7 @@ from EMIMLib.error_display import showError
 from EMIMLib.models import folderName
 from EMIMSegmentLib.display import SURFACE, showSurface
 from EMIMSegmentLib.marks import CHECK, marked, paragraph
+from EMIMSegmentLib.measured_content import contentTimes
 from EMIMSegmentLib.measurements_view import showMeasurements
 from EMIMSegmentLib.tables import tableText
 
@@ -26,6 +27,7 @@ class ResultSection:
         self.ui, self.logic, self.state = ui, logic, state
         self._shownID = ""
         self._message = ""
+        self._judgedFor, self._edited = None, False
         ui.opacitySlider.connect("valueChanged(double)", self._onOpacity)
         ui.fillCheckBox.connect("clicked(bool)", self._onFill)
         ui.outlineCheckBox.connect("clicked(bool)", self._onOutline)
@@ -69,7 +71,9 @@ class ResultSection:
         if self.state.classifies:
             return
         ui.resultLabel.text = paragraph(
-            self._message or self._origin(segmentation), self._withoutText(segmentation)
+            self._message or self._origin(segmentation),
+            self._withoutText(segmentation),
+            marked(self._editedText(), CHECK, "●") if self._isEdited(segmentation) else "",
         )
         if ui.segmentsTable.segmentationNode() is not segmentation:
             ui.segmentsTable.setSegmentationNode(segmentation)
@@ -122,6 +126,16 @@ class ResultSection:
         names = ", ".join(self.logic.missingModalities(segmentation))
         return marked(_("made without {names}").format(names=names), CHECK, "●") if names else ""
 
+    def _editedText(self) -> str:
+        return _("Edited since: these are the model's measurements.")
+
+    def _isEdited(self, segmentation) -> bool:
+        """Whether the measurements are no longer those of the segmentation."""
+        judgedFor = contentTimes(segmentation)
+        if judgedFor != self._judgedFor:
+            self._judgedFor, self._edited = judgedFor, self.logic.isEdited(segmentation)
+        return self._edited
+
     def _onOpacity(self, value: float) -> None:
         if self.segmentation is not None and self.segmentation.GetDisplayNode() is not None:
             self.segmentation.GetDisplayNode().SetOpacity2DFill(value)
@@ -153,4 +167,7 @@ class ResultSection:
             self.export(path if path.lower().endswith(ending) else path + ending)
 
     def _onCopy(self, checked: bool = False) -> None:
-        qt.QApplication.clipboard().setText(tableText(self.ui.measurementsTable))
+        text = tableText(self.ui.measurementsTable)
+        if self._isEdited(self.segmentation):
+            text += "\n" + self._editedText()
+        qt.QApplication.clipboard().setText(text)

@@ -82,7 +82,7 @@ class RunSection:
         if result is None or not ids or card is None:
             return
         made = referenceVolume(result)
-        ofOthers = made is not None and made.GetID() not in ids
+        ofOthers = made.GetID() not in ids if made is not None else bool(modelName(result))
         if ofOthers or modelName(result) not in ("", card.name):
             node.outputSegmentation = None
 

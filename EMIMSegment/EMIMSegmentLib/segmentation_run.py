@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation
+from EMIMSegmentLib.measured_content import noteMeasured
 from EMIMSegmentLib.measurements_table import updateMeasurements
 from EMIMSegmentLib.probability_maps import readProbability, updateProbabilities
 
@@ -54,16 +55,18 @@ class SegmentationRun(CaseRun):
 
     def _load(self, result: dict) -> str:
         # All files are read before the scene is touched, so that a damaged one leaves nothing behind.
-        read = readSegmentation(Path(result["output"]), self._toReference)
+        matrix, transformID = self._place()
+        read = readSegmentation(Path(result["output"]), matrix)
         maps = {
-            name: readProbability(Path(path), self._toReference)
+            name: readProbability(Path(path), matrix)
             for name, path in (result.get("probabilities") or {}).items()
         }
         reference = self._referenceNode()
         target = slicer.mrmlScene.GetNodeByID(self._outputID) if self._outputID else None
-        self.segmentation = takeSegmentation(read, target, self.card, reference, self.missing)
+        self.segmentation = takeSegmentation(read, target, self.card, reference, self.missing, transformID)
         self.probabilities = updateProbabilities(self.segmentation, maps, self.card.structures)
         self.table = updateMeasurements(self.segmentation, measurementsOf(result), list(self._inputs))
+        noteMeasured(self.segmentation)
         return self._describe(_("Segmented"), result)
 
 

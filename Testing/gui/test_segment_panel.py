@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import slicerhost
 
 slicerhost.start()
@@ -20,6 +21,7 @@ from segment_story import (  # noqa: E402, F401
     case_folder,
     cohort_folder,
     combo_texts,
+    fake_worker,
     load_case,
     model_package,
     panel,
@@ -123,6 +125,45 @@ def test_every_sequence_is_decided(ready):
     assert ready.state.parameterNode.inputState("T2") == "guess"
 
 
+def test_inputs_beside_a_chosen_one_are_of_its_patient(ready, host, cohort_folder):
+    rows, node = ready.inputsSection.rows, ready.state.parameterNode
+    first = {m: node.inputNode(m) for m in MODALITIES}
+    second = load_case(host, cohort_folder / "sub-002")
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    rows[0].selector.setCurrentNode(first["T1"])
+    assert [node.inputNode(m) for m in MODALITIES] == list(first.values())
+    slicer.mrmlScene.RemoveNode(first["FLAIR"])
+    host.processEvents(0.05)
+    assert node.inputState("FLAIR") == "unset" and not ready.ui.applyButton.enabled
+    rows[0].selector.setCurrentNode(second["T1"])
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    load_case(host, cohort_folder / "sub-001", ("T1", "FLAIR"))
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+
+
+def test_not_available_is_of_one_patient(ready, host, cohort_folder):
+    rows, node = ready.inputsSection.rows, ready.state.parameterNode
+    rows[2].notAvailable.click()
+    load_case(host, cohort_folder / "sub-001", ("T1",))  # once more the same patient
+    items = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = items.CreateFolderItem(items.GetSceneItemID(), "first")
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        items.SetItemParent(items.GetItemByDataNode(volume), folder)
+    ready.refreshModels()
+    assert node.inputState("T2") == "notAvailable" and rows[2].notAvailable.checked
+    second = load_case(host, cohort_folder / "sub-002")
+    assert [node.inputNode(m) for m in MODALITIES] == list(second.values())
+    assert not rows[2].notAvailable.checked
+    rows[2].notAvailable.click()
+    others = (rows[0], rows[1], rows[3])
+    for row in others:
+        row.selector.nodeActivated.emit(second[row.modality])
+    for row in others:  # each by hand
+        assert node.inputState("T2") == "notAvailable"
+        row.selector.setCurrentNode(slicer.util.getNode(f"sub-001_{row.modality}"))
+    assert node.inputNode("T2").GetName() == "sub-001_T2"
+
+
 def test_a_required_sequence_cannot_be_left_out(ready):
     assert ready.inputsSection.rows[3].required.parent() is not None
     assert ready.inputsSection.rows[3].notAvailable.parent() is None
@@ -194,6 +235,51 @@ def test_another_patient_gets_a_new_segmentation(ready, host):
     assert node.outputSegmentation is None
 
 
+def test_a_result_whose_patient_was_removed_is_not_replaced(ready, host, cohort_folder):
+    node = ready.state.parameterNode
+    old = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "first patient")
+    old.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("T1"))
+    old.SetAttribute("EMIM.Model", ready.state.card.name)
+    node.outputSegmentation = old
+    slicer.mrmlScene.StartState(
+        slicer.mrmlScene.BatchProcessState
+    )  # as where a patient is deleted as a whole
+    for modality in MODALITIES:
+        slicer.mrmlScene.RemoveNode(node.inputNode(modality))
+    slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
+    load_case(host, cohort_folder / "sub-002")
+    assert node.inputNode("T1").GetName() == "sub-002_T1"
+    assert node.outputSegmentation is None and old.GetScene() is not None
+
+
+def test_figures_of_an_alignment_are_shown_for_its_inputs_only(
+    ready, host, cohort_folder, tmp_path, monkeypatch
+):
+    found = {"matrix_ras": np.eye(4).tolist(), "translation_mm": 1, "rotation_deg": 2}
+    found |= {"similarity_before": 0.1, "similarity_after": 0.2, "warning": "No better place was found."}
+    result = {"type": "result", "alignments": {"FLAIR": found}}
+    fake_worker(tmp_path, monkeypatch, f"print({json.dumps(json.dumps(result))})")
+    ui, node = ready.ui, ready.state.parameterNode
+    ui.alignButton.click()
+    assert host.processEvents(20, until=lambda: ready.state.job is None)
+    assert ui.alignmentTable.rowCount == 1 and "No better place" in ui.alignmentWarningLabel.text
+
+    first = [node.inputNode(m) for m in MODALITIES]
+    load_case(host, cohort_folder / "sub-002")
+    other = node.inputNode("FLAIR")
+    shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    other.SetNodeReferenceID("EMIM.alignment", shift.GetID())  # as a scene file brings it
+    other.SetAndObserveTransformNodeID(shift.GetID())
+    ready.update()
+    assert ready.logic.alignmentOf(other) is shift
+    assert ui.alignmentTable.rowCount == 0 and not ui.alignmentWarningLabel.text
+    for modality, volume in zip(MODALITIES, first, strict=True):
+        node.setInputNode(modality, volume)
+    assert ui.alignmentTable.rowCount == 1
+    slicer.mrmlScene.Clear()
+    assert not ready.alignmentSection._figures, "the next scene has transforms of the same IDs"
+
+
 def test_every_control_has_a_tooltip(ready, host):
     ready.installation.checkButton.click()  # unfolds the report
     host.processEvents(60, until=lambda: ready.installation.checkButton.enabled)
@@ -247,14 +333,19 @@ def test_reload_and_test(host):
     slicer.modules.EMIMSegmentInstance.runTest()
 
 
+def another_model(model_package, folder):
+    """A copy of the model with another name."""
+    shutil.copytree(model_package, folder)
+    card = json.loads((folder / "configs" / "metadata.json").read_text())
+    card["emim"]["name"] = folder.name
+    (folder / "configs" / "metadata.json").write_text(json.dumps(card))
+    (folder / "checksums.json").unlink()
+    (folder / "checksums.json").write_text(json.dumps(checksums(folder)))
+    return str(folder)
+
+
 def test_another_model_gets_inputs_and_leaves_the_firsts_result_alone(ready, model_package, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(model_package, other)
-    card = json.loads((other / "configs" / "metadata.json").read_text())
-    card["emim"]["name"] = "other"
-    (other / "configs" / "metadata.json").write_text(json.dumps(card))
-    (other / "checksums.json").unlink()
-    (other / "checksums.json").write_text(json.dumps(checksums(other)))
+    other = another_model(model_package, tmp_path / "other")
     node = ready.state.parameterNode
     result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "corrected by hand")
     result.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("FLAIR"))
@@ -263,7 +354,7 @@ def test_another_model_gets_inputs_and_leaves_the_firsts_result_alone(ready, mod
     ready.update()
     assert node.outputSegmentation is result
     node.setInputNode("T2", None)
-    ready.modelSection.importModel(str(other))
+    ready.modelSection.importModel(other)
     assert ready.state.card.name == "other" and node.outputSegmentation is None
     assert node.inputState("T2") == "guess", "without having to ask for it"
     node.outputSegmentation = result
@@ -284,3 +375,24 @@ def test_inputs_do_not_change_below_a_run(ready, host, case_folder):
     ready.state.job = None
     ready.enter()
     assert node.inputNode("T1") is not None
+
+
+def test_after_the_scene_was_closed_the_model_chosen_last_is_proposed(
+    ready, host, model_package, case_folder, tmp_path
+):
+    ready.modelSection.importModel(another_model(model_package, tmp_path / "a first one"))
+    ready.modelSection.importModel(another_model(model_package, tmp_path / "middle"))
+    assert len(combo_texts(ready.ui.modelComboBox)) == 3 and ready.state.card.name == "middle"
+    slicer.mrmlScene.Clear()
+    assert ready.state.card.name == "middle"
+
+    shutil.rmtree(ready.state.model.path)  # several others: none is better than the other
+    slicer.mrmlScene.Clear()
+    load_case(host, case_folder)
+    assert ready.state.model is None and ready.ui.modelComboBox.currentIndex == -1
+    assert "Choose a model" in ready.ui.modelCardLabel.text
+    assert not ready.ui.applyButton.enabled and ready.ui.applyButton.toolTip == "Choose a model."
+
+    shutil.rmtree(next(m.path for m in ready.logic.registry.models() if m.name == "a first one"))
+    slicer.mrmlScene.Clear()
+    assert ready.state.card.name == "bright lesions"

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811  fixtures are imported
 
+import html
 import shutil
 
 import numpy as np
@@ -88,8 +89,52 @@ def test_missing_sequence_is_named_and_the_scene_file_brings_all_back(ready, hos
     assert [node.inputState(m) for m in MODALITIES] == ["guess", "notAvailable", "guess", "guess"]
     assert ui.qualityComboBox.itemData(ui.qualityComboBox.currentIndex) == "fast"
     assert ui.measurementsTable.item(0, 1).text() == volume
-    assert "made without T1ce" in ui.resultLabel.text
+    assert "made without T1ce" in ui.resultLabel.text and "Edited" not in ui.resultLabel.text
     assert ui.applyButton.enabled
+
+
+def test_a_corrected_result_says_that_the_table_is_the_models(ready, host, tmp_path, monkeypatch):
+    ui, node = ready.ui, ready.state.parameterNode
+    segment(host, ready)
+    segmentation, volume = node.outputSegmentation, node.inputNode("FLAIR")
+    assert "Edited" not in ui.resultLabel.text
+    segments = segmentation.GetSegmentation()
+    lesion = segments.GetSegmentIdBySegmentName("Lesion")
+    segments.GetSegment(lesion).SetName("Läsion")
+    segmentation.GetDisplayNode().SetOpacity2DFill(0.3)
+    ready.update()
+    assert "Edited" not in ui.resultLabel.text
+
+    segments.AddEmptySegment("drawn", "drawn")
+    ready.update()
+    assert "Edited since: these are the model's measurements." in html.unescape(ui.resultLabel.text)
+    segments.RemoveSegment("drawn")
+    ready.update()
+    assert "Edited" not in ui.resultLabel.text
+
+    slicer.modules.emimsegment.exit()
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, lesion, volume).copy()
+    mask[tuple(np.argwhere(mask)[0])] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, lesion, volume)
+    slicer.modules.emimsegment.enter()
+    assert "Edited" in ui.resultLabel.text
+    ui.copyMeasurementsButton.click()
+    last = qt.QApplication.clipboard().text().splitlines()[-1]
+    assert last == "Edited since: these are the model's measurements."
+    looked = []
+    monkeypatch.setattr(ready.logic, "isEdited", lambda segmentation: looked.append(1))
+    ready.update()
+    assert not looked, "voxels are read again only when they changed"
+    monkeypatch.undo()
+
+    file = str(tmp_path / "scène.mrb")
+    assert slicer.util.saveScene(file)
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(file)
+    host.processEvents(0.05)
+    assert "Edited" in ui.resultLabel.text
+    segment(host, ready)
+    assert "Edited" not in ui.resultLabel.text
 
 
 def test_second_run_replaces_the_first_unless_a_new_one_is_wanted(ready, host):

@@ -190,3 +190,25 @@ def test_batch_of_loaded_studies_says_what_failed(ready, host, cohort_folder, tm
     assert all("too dark" in text for _, text in texts)
     assert "Turn it on" in ui.batchTable.item(0, 1).toolTip()
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_batch_of_loaded_studies_has_the_grid_that_was_chosen(
+    ready, host, cohort_folder, tmp_path, monkeypatch
+):
+    seen = tmp_path / "seen.txt"
+    tell = f"print(arguments[arguments.index('--reference') + 1], file=open({str(seen)!r}, 'a'))\n"
+    fake_worker(tmp_path, monkeypatch, tell + REFUSE)
+    load_case(host, cohort_folder / "sub-002", ("T1", "FLAIR"))
+    ui = ready.ui
+    ui.batchCollapsibleButton.collapsed = False
+    ui.batchFolderPathLineEdit.currentPath = str(cohort_folder)
+    ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "results")
+    assert "grid" not in ui.batchHintLabel.text
+    ui.referenceComboBox.setCurrentIndex(2)
+    assert ready.state.reference() == "T2"
+    assert "grid chosen above does not count here" in ui.batchHintLabel.text
+    ui.batchSceneRadioButton.click()
+    assert "Another sequence than T2 gives the grid of sub-002." in ui.batchHintLabel.text
+    ui.batchButton.click()
+    assert host.processEvents(20, until=lambda: ready.state.job is None)
+    assert seen.read_text().split() == ["T2", "T1"]

@@ -50,7 +50,8 @@ def result(tmp_path, threshold_model):
     moved = np.eye(4)
     moved[:3, :3], moved[:3, 3] = rotation(15, 2), (30, -20, 10)
     reference.SetAndObserveTransformNodeID(transform(moved).GetID())
-    node = takeSegmentation(readSegmentation(tmp_path / "a.seg.nrrd", np.eye(4)), None, card, reference, [])
+    read = readSegmentation(tmp_path / "a.seg.nrrd", np.eye(4))
+    node = takeSegmentation(read, None, card, reference, [], reference.GetTransformNodeID())
     node.card, node.lesion = card, moved[:3, :3] @ LESION + moved[:3, 3]
     return node
 

@@ -78,11 +78,35 @@ def test_seg_nrrd_keeps_everything(tmp_path, result):
     assert result.GetStorageNode() is None  # saving the scene later is not led to this file
 
 
+def values(tmp_path, result):
+    """Values in the label map of ``result``, and that at the centre of the lesion."""
+    image = nibabel.load(EMIMSegmentLogic().exportResult(result, tmp_path / "a.nii.gz"))
+    label = np.asarray(image.dataobj).transpose(2, 1, 0)
+    return set(np.unique(label)), label[np.unravel_index(distance(AT).argmin(), AT.shape[:3])]
+
+
 def test_a_segmentation_that_emim_did_not_make(tmp_path, result):
     segments = result.GetSegmentation()
-    segments.GetSegment(segments.GetSegmentIDs()[0]).RemoveTag("EMIM.LabelValue")
-    image = nibabel.load(EMIMSegmentLogic().exportResult(result, tmp_path / "a.nii.gz"))
-    assert set(np.unique(np.asarray(image.dataobj))) == {0, 1, 2}
+    for segment in segments.GetSegmentIDs():
+        segments.GetSegment(segment).RemoveTag("EMIM.LabelValue")
+    assert values(tmp_path, result) == ({0, 1, 2}, 2)
+
+
+def test_segments_that_the_user_added_leave_the_models_values_alone(tmp_path, result):
+    volume, segments = slicer.util.getNode("FLAIR"), result.GetSegmentation()
+    for name, mask in (("drawn", AT[..., 2] > 15), ("drawn, too", AT[..., 2] < -15)):
+        segment = segments.AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), result, segment, volume)
+    assert values(tmp_path, result) == ({0, 1, 2, 3, 5}, 5)
+    for segment in ("drawn", "drawn, too"):  # as copies of the lesion
+        segments.GetSegment(segment).SetTag("EMIM.LabelValue", "2")
+    assert values(tmp_path, result) == ({0, 1, 2, 3, 5}, 5)
+    segments.SetSegmentIndex("drawn", 0)
+    segments.GetSegment("drawn").RemoveTag("EMIM.LabelValue")
+    assert values(tmp_path, result) == ({0, 1, 2, 3, 5}, 5)
+    path = EMIMSegmentLogic().exportResult(result, tmp_path / "b.nii.gz")
+    label = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+    assert set(np.unique(label[OUTER & ~INNER])) == {2}
 
 
 def test_refusals(tmp_path, result):

@@ -210,6 +210,65 @@ def test_result_over_a_reference_under_a_bent_transform(threshold_model):
     assert np.linalg.norm(core.mean(0) - LESION) < 1.5 and distance(core).max() < CORE_RADIUS + 3
 
 
+def harden(flair):
+    flair.HardenTransform()
+
+
+def move(flair):
+    flair.SetOrigin(*(np.array(flair.GetOrigin()) + (7.0, 0.0, 0.0)))
+
+
+def remove(flair):
+    slicer.mrmlScene.RemoveNode(flair)
+
+
+def remove_both(flair):
+    parent = flair.GetParentTransformNode()
+    slicer.mrmlScene.RemoveNode(flair)
+    slicer.mrmlScene.RemoveNode(parent)
+
+
+@pytest.mark.parametrize("happens", [harden, move, remove, remove_both])
+def test_what_happens_to_the_reference_meanwhile(threshold_model, happens):
+    """The result stays over its voxels, or where these were."""
+    own = affine(rotation(40, 1), (30, 20, -10))
+    ijk_to_ras = grid(centre=apply(np.linalg.inv(own))(np.zeros(3)))
+    flair = head("FLAIR", ijk_to_ras, to_scene=apply(own))
+    parent = transform(own)
+    flair.SetAndObserveTransformNodeID(parent.GetID())
+    earlier = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "earlier")
+    earlier.SetAndObserveTransformNodeID(transform(affine(move=(100.0, 0, 0))).GetID())
+    logic, told = EMIMSegmentLogic(), []
+
+    def follow(event):
+        if not told and event["type"] == "status" and "Writing" not in event["text"]:
+            told.append(event)
+            happens(flair)
+
+    result = logic.process(
+        {"FLAIR": flair},
+        str(threshold_model),
+        outputSegmentation=earlier,
+        device="cpu",
+        probabilities=True,
+        show=False,
+        onEvent=follow,
+    )
+    assert told
+    moved = np.array(LESION) + (own[:3, :3] @ (7.0, 0.0, 0.0) if happens is move else 0.0)
+    at = segment_positions(result, "Lésion")
+    assert np.linalg.norm(at.mean(0) - moved) < 0.7
+    probability = logic.probabilityVolumes(result)["Lésion"]
+    above = None if happens in (harden, remove_both) else parent.GetID()
+    assert (result.GetTransformNodeID(), probability.GetTransformNodeID()) == (above, above)
+    to_world = np.eye(4) if above is None else own
+    local = vtk.vtkMatrix4x4()
+    probability.GetIJKToRASMatrix(local)
+    world = to_world @ slicer.util.arrayFromVTKMatrix(local)
+    k, j, i = np.nonzero(slicer.util.arrayFromVolume(probability) > 0.5)
+    assert np.linalg.norm(apply(world)(np.stack([i, j, k], -1)).mean(0) - moved) < 0.7
+
+
 def test_a_sheared_reference_is_refused(threshold_model):
     matrix = grid()
     matrix[0, 1] += 0.5

@@ -8,6 +8,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
+from EMIMPretrainLib import preview_volumes  # noqa: E402
 from EMIMSegmentLib.guessing import guessInputs, loadedStudies  # noqa: E402
 from EMIMSegmentLib.input_checks import checkInputs  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
@@ -83,6 +84,29 @@ def test_loose_names_are_put_together():
     assert names(guessInputs(CARD)) == {"T1ce": "AX T1 +C", "FLAIR": "SAG FLAIR", "T2": "COR T2"}
 
 
+def folder(name, *volumes):
+    items = hierarchy()
+    item = items.CreateFolderItem(items.GetSceneItemID(), name)
+    for node in volumes:
+        items.SetItemParent(items.GetItemByDataNode(node), item)
+
+
+def test_patients_in_one_folder_are_not_mixed():
+    smith = [volume("smith_t1"), volume("smith_flair")]
+    jones = [volume("jones_t1"), volume("jones_t1ce"), volume("AX jones_t2")]
+    folder("cases", *smith, *jones)
+    assert set(names(guessInputs(CARD)).values()) == {"jones_t1", "jones_t1ce", "AX jones_t2"}
+    found = {s.name: sorted(s.inputs) for s in loadedStudies(CARD)}
+    assert found == {"cases / smith": ["FLAIR", "T1"], "cases / jones": ["T1", "T1ce", "T2"]}
+    assert set(names(guessInputs(CARD, smith[:1])).values()) == {"smith_t1", "smith_flair"}
+
+
+def test_a_folder_of_one_patient_is_one_examination():
+    folder("Meier", volume("a_t1"), volume("b_flair"), volume("b_flair scout", (2, 6, 6)))
+    assert names(guessInputs(CARD)) == {"T1": "a_t1", "FLAIR": "b_flair"}
+    assert [s.name for s in loadedStudies(CARD)] == ["Meier"]
+
+
 def test_series_description_of_dicom():
     first, second = volume("Volume 3"), volume("Volume 4")
     first.SetAttribute("DICOM.SeriesDescription", "t2_tirm_tra_dark-fluid")
@@ -134,6 +158,12 @@ def test_what_is_no_plain_image_is_not_guessed():
     assert guessInputs(CARD) == {}
 
 
+def test_previews_of_a_training_run_are_no_patients():
+    for name in ("EMIM original FLAIR", "EMIM masked FLAIR", "EMIM reconstruction FLAIR"):
+        volume(name).SetAttribute(preview_volumes.ATTRIBUTE, name.split()[1])
+    assert guessInputs(CARD) == {} and loadedStudies(CARD) == []
+
+
 def test_no_guess_is_left_over_from_another_patient():
     for name in ("anna_t1", "anna_flair"):
         volume(name)
@@ -162,6 +192,35 @@ def test_guesses_do_not_overrule_the_user():
     assert "T1" in parameters.inputReason("T1")
     slicer.mrmlScene.RemoveNode(first)
     assert parameters.inputState("T1") == "unset"
+
+
+def test_guesses_are_of_the_patient_of_what_was_chosen():
+    for name in ("Smith_t1", "Smith_flair", "Jones_t1", "Jones_t1ce", "Jones_flair"):
+        volume(name)
+    get = slicer.util.getNode
+    assert set(names(guessInputs(CARD)).values()) == {"Jones_t1", "Jones_t1ce", "Jones_flair"}
+    smith = {"T1": "Smith_t1", "FLAIR": "Smith_flair"}
+    assert names(guessInputs(CARD, [get("Smith_t1")])) == smith
+    assert names(guessInputs(CARD, [volume("Smith 3")])) == smith  # told by the words, though not what it is
+    assert guessInputs(CARD, [get("Smith_t1"), get("Jones_t1")]) == {}
+    assert guessInputs(CARD, [volume("Output Volume")]) == {}
+    study("Huber", "1", [huber := volume("Huber")])
+    assert guessInputs(CARD, [huber]) == {}
+
+
+def test_a_chosen_volume_that_tells_no_patient_leaves_the_guesses_to_the_only_one():
+    volume("pat07_flair")
+    assert names(guessInputs(CARD, [volume("Output Volume")])) == {"FLAIR": "pat07_flair"}
+    study("Huber", "1", [huber := volume("Huber")])
+    assert guessInputs(CARD, [huber]) == {}
+
+
+def test_guesses_are_of_the_study_of_what_was_chosen():
+    old, new = [volume("T1"), volume("FLAIR"), volume("series 7")], [volume("T1 "), volume("FLAIR ")]
+    patient = study("Meier", "2020", old)
+    study(patient, "2024", new)
+    for chosen in (old[0], old[2]):
+        assert {g.node.GetID() for g in guessInputs(CARD, [chosen]).values()} == {n.GetID() for n in old[:2]}
 
 
 def test_parameters_survive_a_scene_file(tmp_path):
