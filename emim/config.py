@@ -280,7 +280,8 @@ class FinetuneConfig:
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,
             at which what is new learns.
         head_start: share of the steps for which transferred weights wait, while what is new learns from the
-            features that they give; where nothing is new, nothing waits.
+            features that they give; where nothing is new, nothing waits. A quarter was better on some data,
+            worse on others (Testing/benchmarks/STUDIES.md, section 15).
         keep: the weights that become the model: those of the best validation, or the last; with two or three
             validation cases the best is the best partly by chance.
         classification: what counts for the task classification alone.
@@ -299,7 +300,7 @@ class FinetuneConfig:
     foreground_share: float = 0.66
     modality_dropout: float = 0.3
     transferred_rate: float = 0.1
-    head_start: float = 0.05  # as in arXiv 2412.17041
+    head_start: float = 0.0
     keep: str = "best"
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
     card: CardConfig = field(default_factory=CardConfig)
@@ -312,7 +313,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask": {"unit": 8},
         "train": {"crop": 48, "steps": 1500, "learning_rate": 2e-3},
         "transferred_rate": 1.0,  # a few hundred steps are too short for a tenth of the rate
-        "head_start": 0.25,  # and a twentieth of them for a decoder
     },
     "base": {"network": {"filters": 32, "blocks": (1, 2, 2, 4, 4)}, "train": {"crop": 96}},
     "large": {

@@ -120,8 +120,8 @@ def _conditions(results: Results) -> list[str]:
         told.insert(
             2,
             f"- Fine-tuning {config.train.steps} steps of {config.train.batch} crops, the same for all arms; "
-            f"weights that were pre-trained learn at {config.transferred_rate:g} times the rate of new ones, "
-            f"after {config.head_start:g} of the steps; "
+            f"weights that were pre-trained learn at {config.transferred_rate:g} times the rate of new ones"
+            f"{f', after {config.head_start:g} of the steps' if config.head_start else ''}; "
             f"the model is that of the {'best validation' if config.keep == 'best' else 'last step'}.",
         )
     given = {k: v for k, v in plan.settings.items() if v}
