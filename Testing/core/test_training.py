@@ -31,7 +31,7 @@ from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.card import make_card
 from emim.training.finetune import finetune, plan_finetuning
 from emim.training.finetune_watch import FinetuneWatch
-from emim.training.optimisation import Optimisation, follow_at, learning_rate_at
+from emim.training.optimisation import Optimisation, learning_rate_at, share_after_head_start
 from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
@@ -165,8 +165,8 @@ def batch(config, modalities=3, samples=2):
 
 def test_transferred_weights_wait_for_new_ones_and_warm_up():
     config = TrainConfig(steps=20, batch=2, warmup=0.1, learning_rate=0.1)
-    assert [follow_at(step, 10, config) for step in (0, 9, 10, 11, 19)] == [0, 0, 0.5, 1, 1]
-    assert follow_at(0, 0, config) == 1
+    assert [share_after_head_start(step, 10, config) for step in (0, 9, 10, 11, 19)] == [0, 0, 0.5, 1, 1]
+    assert share_after_head_start(0, 0, config) == 1
 
     def steps_of_change(named: dict[str, float]) -> dict[str, list[int]]:
         torch.manual_seed(0)

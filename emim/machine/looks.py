@@ -13,7 +13,7 @@ from emim.errors import Cancelled
 
 FIRST = 100
 AT_ONCE = 500
-SLOW = 200e-6  # seconds a look; a local disk takes some 5 to 50 microseconds
+SLOW = 200e-6  # seconds a look; a local disk takes some 3 to 50 microseconds
 THREADS = 16  # they wait, and need no processor
 
 Found = TypeVar("Found")

@@ -35,7 +35,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def follow_at(step: int, head_start: int, config: TrainConfig) -> float:
+def share_after_head_start(step: int, head_start: int, config: TrainConfig) -> float:
     """The share of their learning rate at which weights learn that wait for ``head_start`` steps.
 
     They have a linear warm-up of their own then: the "sawtooth" schedule of arXiv 2412.17041.
@@ -116,7 +116,7 @@ class Optimisation:
                 or the GPU's memory does not suffice.
         """
         rate = learning_rate_at(step, self.config)
-        following = follow_at(step, self.head_start, self.config)
+        following = share_after_head_start(step, self.head_start, self.config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"] * (following if group["follows"] else 1.0)
         self.optimiser.zero_grad(set_to_none=True)
