@@ -203,7 +203,31 @@ def test_a_checkpoint_with_other_groups_of_weights_is_refused_in_words():
         return Optimisation(model, config, device, lambda m, b, _: (m(b["x"]).mean(), {}), rates)
 
     with pytest.raises(EmimError, match="do not fit"):
-        new({}).restore(new({"0.weight": 1.0}).state())
+        new({}).restore(new({"0.weight": 0.5}).state())
+
+
+def test_a_checkpoint_from_before_there_was_a_head_start_goes_on():
+    config = TrainConfig(steps=4, batch=2)
+    batch = {"x": torch.ones(2, 2)}
+
+    def new():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+        return Optimisation(
+            model, config, torch.device("cpu"), lambda m, b, _: (m(b["x"]).mean(), {}), {"0.weight": 1.0}
+        )
+
+    whole, resumed = new(), new()
+    whole.advance(batch, 0)
+    state = copy.deepcopy(whole.state())
+    assert len(state["optimiser"]["param_groups"]) == 2  # as without names: decaying and not
+    for group in state["optimiser"]["param_groups"]:
+        del group["follows"]
+    resumed.restore(state)
+    for training in (whole, resumed):
+        training.advance(batch, 1)
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_only_hidden_present_foreground_voxels_enter_the_loss(small_pretrain):

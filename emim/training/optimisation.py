@@ -45,19 +45,23 @@ def share_after_head_start(step: int, head_start: int, config: TrainConfig) -> f
 
 
 def make_optimiser(
-    model: nn.Module, config: TrainConfig, rates: Mapping[str, float], fused: bool = False
+    model: nn.Module,
+    config: TrainConfig,
+    rates: Mapping[str, float],
+    fused: bool = False,
+    head_start: bool = False,
 ) -> torch.optim.AdamW:
     """AdamW; tokens, biases and normalisation scales (fewer than two dimensions) do not decay.
 
     Args:
-        rates: learning rate of named parameters as a share of the run's; 1 where not named. Named ones wait
-            for the others, where there are any, if there is a head start.
+        rates: learning rate of named parameters as a share of the run's; 1 where not named.
         fused: update all parameters in one go.
+        head_start: named ones wait for the others, where there are any.
     """
-    some_lead = any(name not in rates for name, _ in model.named_parameters())
+    wait = head_start and any(name not in rates for name, _ in model.named_parameters())
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        kind = (parameter.ndim >= 2, rates.get(name, 1.0), some_lead and name in rates)
+        kind = (parameter.ndim >= 2, rates.get(name, 1.0), wait and name in rates)
         groups.setdefault(kind, []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -103,7 +107,7 @@ class Optimisation:
         self.head_start = round(head_start * config.steps)
         self._parallel = _parallel(model)
         self._fused = device.type in ("cpu", "cuda")
-        self.optimiser = make_optimiser(model, config, rates or {}, self._fused)
+        self.optimiser = make_optimiser(model, config, rates or {}, self._fused, self.head_start > 0)
         self._precision = mixed_precision(device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision == torch.float16)
         self._diverged = torch.full((), math.inf, device=device)  # the first step that was not finite
@@ -117,8 +121,8 @@ class Optimisation:
         """
         rate = learning_rate_at(step, self.config)
         following = share_after_head_start(step, self.head_start, self.config)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"] * (following if group["follows"] else 1.0)
+        for group in self.optimiser.param_groups:  # those of an earlier version's checkpoint follow nobody
+            group["lr"] = rate * group["scale"] * (following if group.get("follows") else 1.0)
         self.optimiser.zero_grad(set_to_none=True)
         try:
             loss, values = self._accumulate(self._parallel, batch, step)
