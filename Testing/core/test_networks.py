@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from emim.config import NetworkConfig
 from emim.errors import EmimError
 from emim.networks.build import build_segmenter
 from emim.networks.convolution import Convolution
+from emim.networks.layout import memory_format
 from emim.networks.residual_unet import InstanceNorm, ResidualUNet
 
 
@@ -73,19 +75,40 @@ def test_the_fast_gradient_takes_permuted_memory_and_frozen_weights():
     assert x.grad.any()
 
 
-def test_normalisation_is_instance_normalisation():
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("volumes", [1, 2])
+def test_normalisation_is_instance_normalisation(order, volumes):
     torch.manual_seed(0)
     fast, plain = InstanceNorm(5), torch.nn.InstanceNorm3d(5, affine=True)
     for parameter in fast.parameters():
         torch.nn.init.normal_(parameter)
     plain.load_state_dict(fast.state_dict())
-    x = (3 + 2 * torch.randn(2, 5, 7, 8, 9)).requires_grad_()
-    y = x.detach().clone().requires_grad_()
+    y = (3 + 2 * torch.randn(volumes, 5, 7, 8, 9)).requires_grad_()
+    x = y.detach().contiguous(memory_format=order).requires_grad_()
     a, b = fast(x), plain(y)
     a.pow(3).sum().backward()
     b.pow(3).sum().backward()
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-3, atol=1e-3)
+    assert a.is_contiguous(memory_format=order)
+
+
+def test_channels_last_trains_as_the_plain_order_does_and_stays_so():
+    """On CPUs, where channels are no multiple of 16; down to a level of a single voxel."""
+    torch.manual_seed(0)
+    config = NetworkConfig(filters=5, blocks=(1, 1, 1, 1))
+    plain, x = build_segmenter(2, 3, config), torch.randn(2, 2, 8, 8, 8)
+    last = copy.deepcopy(plain).to(memory_format=memory_format(config, torch.device("cpu")))
+    present = torch.ones(2, 2, dtype=torch.bool)
+    expected, result = plain(x, present), last(x, present)
+    assert last.encoder(x)[0].is_contiguous(memory_format=torch.channels_last_3d)
+    assert result.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-4)
+    for logits in (expected, result):
+        logits.pow(3).mean().backward()
+    for (name, a), b in zip(last.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-2, atol=1e-4, msg=name)
+        assert a.ndim < 5 or a.grad.is_contiguous(memory_format=torch.channels_last_3d), name
 
 
 def test_an_unknown_backbone_is_refused():

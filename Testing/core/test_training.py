@@ -230,6 +230,27 @@ def test_a_checkpoint_from_before_there_was_a_head_start_goes_on():
         assert torch.equal(a, b)
 
 
+def test_a_checkpoint_goes_on_with_another_order_of_axes():
+    """As one from a GPU does on a CPU: the update goes through weights, gradients and moments as they lie."""
+    config = TrainConfig(steps=4, batch=2)
+    batch = {"x": torch.randn(2, 3, 6, 6, 6)}
+
+    def new(order):
+        torch.manual_seed(0)
+        model = torch.nn.Conv3d(3, 5, 3).to(memory_format=order)
+        compute_loss = lambda m, b, _: (m(b["x"]).square().mean(), {})  # noqa: E731
+        return Optimisation(model, config, torch.device("cpu"), compute_loss)
+
+    plain, last = new(torch.contiguous_format), new(torch.channels_last_3d)
+    plain.advance(batch, 0)
+    last.restore(copy.deepcopy(plain.state()))
+    for step in (1, 2):
+        for training in (plain, last):
+            training.advance(batch, step)
+    assert last.model.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(last.model.weight, plain.model.weight, rtol=1e-4, atol=1e-6)
+
+
 def test_only_hidden_present_foreground_voxels_enter_the_loss(small_pretrain):
     config = small_pretrain(regulariser__name="none")
     torch.manual_seed(1)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from emim.errors import Cancelled, EmimError
-from emim.inference.predict import memory_format
 from emim.inference.sliding import half_precision, may_overflow, pad_to_tile
 from emim.inference.tiles import box, plan_tiles
 from emim.networks.classifier import Classifier
+from emim.networks.layout import memory_format
 from emim.package.model import ModelCard
 
 # Crops are pooled, not blended: an overlap serves only to show every place away from a crop's edge.
@@ -52,7 +52,7 @@ def case_features(
         if should_stop is not None and should_stop():
             raise Cancelled("The classification was cancelled.")
         crop = volume[(slice(None), *box(start, card.crop))][None].to(device)
-        crop = crop.contiguous(memory_format=memory_format(card, device))
+        crop = crop.contiguous(memory_format=memory_format(card.network, device))
         try:
             mean, mass = _summary(network, crop, there)
         except torch.cuda.OutOfMemoryError as error:

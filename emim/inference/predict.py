@@ -12,6 +12,7 @@ from emim.events import Events
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.sliding import Window, slide
 from emim.machine.memory import free_memory
+from emim.networks.layout import memory_format
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
 from emim.package.network import build_network
@@ -29,19 +30,7 @@ def load_network(package: Package, device: torch.device) -> nn.Module:
     with torch.device("meta"):  # no random numbers drawn, no memory for them: every tensor is in the package
         network = build_network(card)
     network.load_state_dict(package.load_state(), assign=True)
-    return network.to(device, torch.float32, memory_format=memory_format(card, device)).eval()
-
-
-def memory_format(card: ModelCard, device: torch.device) -> torch.memory_format:
-    """The order of a tensor's axes in memory with which the card's network is fastest.
-
-    Channels-last makes convolutions faster, but instance normalisation slower. On CPUs convolutions pad
-    channels to blocks of 16 otherwise, which costs networks whose channels are no multiple of it more than
-    normalisation does. GPUs have not been measured.
-    """
-    padded = card.network.backbone == "resunet" and card.network.filters % 16 > 0
-    last = device.type == "cpu" and padded
-    return torch.channels_last_3d if last else torch.contiguous_format
+    return network.to(device, torch.float32, memory_format=memory_format(card.network, device)).eval()
 
 
 def affordable(effort: Effort, card: ModelCard, device: torch.device, events: Events | None = None) -> Effort:
@@ -85,7 +74,7 @@ def predict_case(
     """
     network.eval()
     effort = affordable(effort, card, device, events)
-    order = memory_format(card, device)
+    order = memory_format(card.network, device)
     mirror = effort.mirror and card.mirrored  # else left and right would be averaged
     window = Window(effort.side(card), effort.overlap, device, order, events, should_stop, text)
     array, covered = slide(

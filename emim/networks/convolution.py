@@ -55,7 +55,8 @@ class _OnCpu(torch.autograd.Function):
             else:
                 of_input = nn.grad.conv3d_input(x.shape, weight, gradient, padding=1)
         if ctx.needs_input_grad[1]:
-            if _single_small(x) or (SLOW_WEIGHTS and x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE):
+            slow = SLOW_WEIGHTS and x.is_contiguous() and x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE
+            if slow or _single_small(x):
                 of_weight = weight_gradient(x, gradient)
             else:
                 of_weight = nn.grad.conv3d_weight(x, weight.shape, gradient, padding=1)

@@ -23,6 +23,7 @@ from torch import nn
 from emim.config import PretrainConfig
 from emim.masking.tokens import ModalityTokens
 from emim.masking.units import from_units
+from emim.networks.pointwise import Pointwise
 from emim.networks.residual_unet import InstanceNorm, ResidualEncoder, decode, decoder_levels
 
 LIGHT_LEVEL = 2  # where the light decoder ends: a stride of 4
@@ -79,9 +80,7 @@ class Readout(nn.Sequential):
     """
 
     def __init__(self, width: int, modalities: int, side: int) -> None:
-        super().__init__(
-            InstanceNorm(width), nn.ReLU(inplace=True), nn.Conv3d(width, modalities * side**3, kernel_size=1)
-        )
+        super().__init__(InstanceNorm(width), nn.ReLU(inplace=True), Pointwise(width, modalities * side**3))
         self.modalities, self.side = modalities, side
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -18,13 +18,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from emim.networks.convolution import Convolution
+from emim.networks.pointwise import Pointwise
 
 
 class InstanceNorm(nn.InstanceNorm3d):
     """Instance normalisation with learned scale and shift.
 
-    On CPUs it is computed as a group normalisation of one channel a group, which is the same, since
-    PyTorch's instance normalisation goes through a slower kernel there.
+    On CPUs it is computed as a group normalisation of one channel a group, or of one volume after the other
+    as a batch normalisation, which is the same: PyTorch's instance normalisation goes through a slower
+    kernel there, as does the gradient of group normalisation with channels last.
     """
 
     def __init__(self, width: int) -> None:
@@ -33,7 +35,12 @@ class InstanceNorm(nn.InstanceNorm3d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
+        if x.requires_grad and not x.is_contiguous():
+            return torch.cat([self._as_batch(volume) for volume in x.split(1)])
         return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+
+    def _as_batch(self, x: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class ResidualBlock(nn.Module):
@@ -136,7 +143,7 @@ class ResidualUNet(nn.Module):
         super().__init__()
         self.encoder = ResidualEncoder(inputs, filters, blocks)
         self.up_layers = decoder_levels(filters, len(blocks))
-        self.up_layers[-1]["head"] = nn.Conv3d(filters, outputs, 1)
+        self.up_layers[-1]["head"] = Pointwise(filters, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``x`` (B, inputs, Z, Y, X), sides multiples of 2^(levels - 1), to (B, outputs, Z, Y, X)."""

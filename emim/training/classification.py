@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from emim.config import FinetuneConfig
 from emim.inference.case_features import case_features
 from emim.machine.reduce import mean_over_ranks
+from emim.networks.layout import memory_format
 from emim.package.model import ModelCard
 from emim.package.network import build_network
 from emim.run import RunFolder
@@ -74,7 +75,7 @@ class Classification:
         Args:
             rates: see :func:`emim.training.optimisation.make_optimiser`.
         """
-        self.network.to(self.device)
+        self.network.to(self.device, memory_format=memory_format(self.card.network, self.device))
         weights = class_weights([self.targets[c.id] for c in self.training], len(self.card.classes))
         weights = weights.to(self.device)
 

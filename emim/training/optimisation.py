@@ -196,6 +196,10 @@ class Optimisation:
             raise of_another_version() from error
         for group in self.optimiser.param_groups:  # the checkpoint may be from another kind of processor
             group["fused"] = self._fused or None
+        for parameter, moments in self.optimiser.state.items():  # which the update reads side by side
+            for name, value in moments.items():
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    moments[name] = torch.empty_like(parameter).copy_(value)
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
 

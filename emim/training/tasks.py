@@ -13,6 +13,7 @@ import torch
 
 from emim.config import FinetuneConfig, PretrainConfig
 from emim.networks.build import build_segmenter
+from emim.networks.layout import memory_format
 from emim.package.model import ModelCard
 from emim.run import RunFolder
 from emim.training.augmentation import for_contrast, for_finetuning, for_pretraining
@@ -61,7 +62,7 @@ class Pretraining:
         self.config, self.device = config, device
         self._watched = training, validation
         torch.manual_seed(config.train.seed)
-        self.model = self._model().to(device)
+        self.model = self._model().to(device, memory_format=memory_format(config.network, device))
         self.data = self._batches(training)
 
     def _model(self) -> torch.nn.Module:
@@ -164,7 +165,7 @@ class Finetuning:
         def compute_loss(network: torch.nn.Module, batch: dict[str, torch.Tensor], step: int):
             return loss(network(batch["input"], batch["present"]), batch["label"]), {}
 
-        self.network.to(self.device)
+        self.network.to(self.device, memory_format=memory_format(self.card.network, self.device))
         start = self.config.head_start
         return Optimisation(self.network, self.config.train, self.device, compute_loss, rates, start)
 
