@@ -1,10 +1,11 @@
-"""Binding of widgets and parameters that can be undone, and that outlives the removal of nodes."""
+"""Binding of widgets and parameters that can be undone, lets one type, and outlives the removal of nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import slicer
+from slicer.parameterNodeWrapper import GuiConnector, createGuiConnector
 
 FIRST = 10.0  # priority of the observer that calls releaseNode: before Slicer's models of the scene
 
@@ -23,7 +24,25 @@ def connectGui(parameterNode: Any, ui: Any) -> int:
     """
     named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
     named.pop(None, None)
-    return parameterNode.connectParametersToGui(named)
+    return parameterNode.connectParametersToGui(
+        {name: _connector(widget, parameterNode.dataType(name)) for name, widget in named.items()}
+    )
+
+
+def _connector(widget: Any, datatype: Any) -> GuiConnector:
+    """Slicer's connector, but one that leaves a widget alone which shows the value already.
+
+    Slicer writes every widget at every keystroke: "0" became "0.000" before a decimal point could follow.
+    """
+    connector = createGuiConnector(widget, datatype)
+    write = connector.write
+
+    def writeOther(value: Any) -> None:
+        if connector.read() != value:
+            write(value)
+
+    connector.write = writeOther
+    return connector
 
 
 def releaseNode(parameterNode: Any, node: Any) -> None:

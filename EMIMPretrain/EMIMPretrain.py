@@ -88,6 +88,8 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
+        if self.parent.isEntered:  # reloaded: nobody calls enter()
+            self.enter()
 
     def cleanup(self):
         self.setParameterNode(None)

@@ -61,13 +61,14 @@ def _writeLabelMap(segmentation, path: Path, reference) -> None:
     if max(values.values(), default=0) > np.iinfo(label.dtype).max:
         label = label.astype(np.int16)
     for segmentID, value in values.items():
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentID, reference)
-        if mask is None:  # as Slicer answers when a segment cannot be converted
+        try:
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentID, reference)
+        except RuntimeError as error:
             raise EmimError(
                 _("A segment cannot be converted to voxels."),
-                segmentation.GetSegmentation().GetSegment(segmentID).GetName(),
+                segments.GetSegment(segmentID).GetName(),
                 _("Remove the segment if it is empty; else look into Slicer's error log."),
-            )
+            ) from error
         label[mask > 0] = value
     node = slicer.vtkMRMLLabelMapVolumeNode()
     slicer.util.updateVolumeFromArray(node, label)

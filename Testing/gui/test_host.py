@@ -62,6 +62,9 @@ class HostProbeWidget(ScriptedLoadableModuleWidget):
     def exit(self):
         self.node.disconnectGui(self.tag)
 
+    def cleanup(self):
+        self.exit()
+
 class ScriptedLoadableModuleLogicOfProbe(ScriptedLoadableModuleLogic):
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
@@ -275,6 +278,27 @@ def test_parameters_and_widgets_follow_each_other(probe):
         probe.node.steps = 1.5
     with pytest.raises(AttributeError):
         probe.node.step = 3
+
+
+def test_a_change_writes_every_widget_also_what_it_shows(probe):
+    from slicer.parameterNodeWrapper import createGuiConnector
+
+    probe.exit()
+    connector, written = createGuiConnector(probe.ui.stepsSpinBox, probe.node.dataType("steps")), []
+    connector.write = written.append
+    tag = probe.node.connectParametersToGui({"steps": connector})
+    probe.node.Modified()
+    assert written == [7, 7], "as Slicer's does"
+    probe.node.disconnectGui(tag)
+    probe.node.Modified()
+    assert written == [7, 7]
+
+
+def test_a_reloaded_panel_stays_entered_without_enter(probe, reload):
+    again = reload(probe)
+    assert again is not probe and again.parent is probe.parent and again.parent.isEntered
+    assert again.node is None, "enter() makes it"
+    again.enter()
 
 
 def test_parameter_node_survives_a_scene_file(probe, tmp_path):

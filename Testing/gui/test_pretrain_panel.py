@@ -4,6 +4,7 @@
 
 import json
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 import slicerhost
@@ -12,6 +13,7 @@ slicerhost.start()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from pretrain_story import (  # noqa: E402, F401
+    ROOT,
     combo_texts,
     panel,
     shot,
@@ -23,6 +25,7 @@ from pretrain_story import (  # noqa: E402, F401
     write_events,
     written_run,
 )
+from PySide6.QtTest import QTest  # noqa: E402
 
 # What a user can do something with, by class.
 BUTTONS = {"QPushButton", "QToolButton", "QCheckBox", "QRadioButton", "ctkColorPickerButton"}
@@ -135,6 +138,17 @@ def test_a_node_that_is_shown_no_more_is_written_no_more(panel):
     assert (panel.state.parameterNode.preset, panel.state.parameterNode.modelName) == ("large", "neu")
     panel.enter()
     assert (panel.ui.presetComboBox.currentText, panel.ui.modelNameLineEdit.text) == ("base", "alt")
+
+
+def test_what_is_being_typed_is_left_alone(panel):
+    box, edit = panel.ui.regulariserWeightSpinBox, panel.ui.modelNameLineEdit
+    box.selectAll()
+    QTest.keyClicks(box, "0.25")
+    assert box.value == panel.state.parameterNode.regulariserWeight == 0.25
+    edit.text = "Gliome"
+    edit.cursorPosition = 2
+    QTest.keyClicks(edit, "ob")
+    assert edit.text == panel.state.parameterNode.modelName == "Globiome" and edit.cursorPosition == 4
 
 
 def test_another_folder_needs_another_scan(panel, table):
@@ -482,7 +496,7 @@ def test_the_scene_file_brings_the_settings_back(panel, host, table, tmp_path):
     assert panel.state.monitor is not None and panel.state.monitor.folder == folder
 
 
-def test_reload_and_cleanup_leave_no_timer_and_no_callback(panel, host, tmp_path, slot_errors):
+def test_closing_leaves_no_timer_and_no_callback(panel, host, tmp_path, slot_errors):
     folder = written_run(tmp_path / "essais" / "run")
     panel.runs.attach(folder)
     monitor, timers = panel.state.monitor, (panel.runs._timer, panel.patterns._timer)
@@ -493,6 +507,17 @@ def test_reload_and_cleanup_leave_no_timer_and_no_callback(panel, host, tmp_path
     again = host.enter(slicer.modules.emimpretrain)
     assert again.ui.runsTable.rowCount == 1
     assert slot_errors == []
+
+
+def test_reload_leaves_nothing_behind_and_fills_the_new_panel(panel, tmp_path, reload):
+    folder = written_run(tmp_path / "essais" / "run")
+    panel.runs.attach(folder)
+    monitor, timers = panel.state.monitor, (panel.runs._timer, panel.patterns._timer)
+    again = reload(panel)
+    assert monitor.onEvent is None and monitor.onState is None
+    assert not any(timer.active for timer in timers)
+    assert again.ui.runsTable.rowCount == 1 and again.runs._timer.active
+    assert again.state.monitor.folder == folder
 
 
 def test_start_points_list_runs_models_and_scratch(panel, tmp_path):
@@ -521,3 +546,16 @@ def test_ui_file_has_no_text_without_translation_and_all_bindings_exist(panel):
     }
     assert bound and bound <= names
     assert json.loads(panel.state.parameterNode.structures or "[]") == []
+
+
+def test_limits_of_the_ui_file_hold(panel):
+    """Slicer takes them from the parameter's type where that has any, and lifts the others."""
+    ui = ElementTree.parse(ROOT / "EMIMPretrain" / "Resources" / "UI" / "EMIMPretrain.ui")
+    limits = {
+        (widget.get("name"), limit): float(value.findtext("*"))
+        for widget in ui.iter("widget")
+        for limit in ("minimum", "maximum")
+        for value in widget.findall(f"property[@name='{limit}']")
+    }
+    assert len(limits) > 10
+    assert {(name, limit): getattr(getattr(panel.ui, name), limit) for name, limit in limits} == limits

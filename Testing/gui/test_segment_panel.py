@@ -300,13 +300,12 @@ def has_tooltip(widget):
     return True
 
 
-def test_leave_come_back_and_reload(ready, host):
+def test_leave_come_back_and_reload(ready, reload):
     selected = [ready.state.parameterNode.inputNode(m) for m in MODALITIES]
     slicer.modules.emimsegment.exit()
     slicer.modules.emimsegment.enter()
     assert [row.selector.currentNode() for row in ready.inputsSection.rows] == selected
-    ready.cleanup()
-    again = host.enter(host.loadModule("EMIMSegment/EMIMSegment.py"))
+    again = reload(ready)
     assert [row.selector.currentNode() for row in again.inputsSection.rows] == selected
 
 

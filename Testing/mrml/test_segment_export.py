@@ -122,3 +122,13 @@ def test_refusals(tmp_path, result):
     slicer.mrmlScene.RemoveNode(slicer.util.getNode("FLAIR"))
     with pytest.raises(EmimError, match="no reference volume"):
         logic.exportResult(result, tmp_path / "a.nii.gz")
+
+
+def test_a_segment_without_voxels_is_named(tmp_path, result):
+    segments = result.GetSegmentation()
+    segments.RemoveAllSegments()
+    segments.AddEmptySegment("drawn", "Gezeichnet")
+    segments.SetSourceRepresentationName("Closed surface")
+    with pytest.raises(EmimError, match="cannot be converted") as error:
+        EMIMSegmentLogic().exportResult(result, tmp_path / "a.nii.gz")
+    assert error.value.where == "Gezeichnet"

@@ -4,81 +4,101 @@ The pairs are those of Slicer; another pair is an error.
 """
 
 import pathlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 _SLIDERS = ("ctkSliderWidget", "ctkDoubleSlider", "qMRMLSliderWidget")
 _FLOATS = (*_SLIDERS, "ctkDoubleSpinBox", "qMRMLSpinBox")
 
 
-@dataclass
-class Binding:
-    """How a widget says that it changed (None: never), how to read it and how to write it."""
+class GuiConnector:
+    """How a widget says that it changed (signal; None: never), how to read it and how to write it."""
 
-    signal: Any
-    read: Callable
-    write: Callable
+    def __init__(self, widget, signal, read, write):
+        self._widget, self._signal, self._read, self._write = widget, signal, read, write
+        self._callback = None
+
+    def widget(self):
+        return self._widget
+
+    def read(self):
+        return self._read()
+
+    def write(self, value):
+        self._write(value)
+
+    def onChanged(self, callback):
+        """Calls ``callback()`` after each change of the widget; None: no more."""
+        self._callback = callback
+        if self._signal is not None:
+            connect = self._signal.disconnect if callback is None else self._signal.connect
+            connect(self._changed)
+
+    def _changed(self, *_):
+        if self._callback is not None:
+            self._callback()
 
 
 def _attribute(widget, name, signal, read=lambda value: value, write=lambda value: value):
-    return Binding(
-        signal, lambda: read(getattr(widget, name)), lambda value: setattr(widget, name, write(value))
+    return GuiConnector(
+        widget,
+        signal,
+        lambda: read(getattr(widget, name)),
+        lambda value: setattr(widget, name, write(value)),
     )
 
 
-def bind(widget, parameter):
-    """The binding of one widget and parameter; RuntimeError where Slicer has none for the pair."""
+def connector(widget, datatype):
+    """The connector of a widget and a parameter's type; RuntimeError where Slicer has none for the pair."""
     name = type(widget).__name__
     for applies, make in _CONNECTORS:
-        if applies(name, parameter):
-            return make(widget, parameter)
-    raise RuntimeError(f"parameter '{parameter.name}' ({parameter.type}) cannot be bound to a {name}")
+        if applies(name, datatype):
+            return make(widget, datatype)
+    raise RuntimeError(f"a parameter of type {datatype.type} cannot be bound to a {name}")
 
 
-def _choices(parameter):
-    return next((v.choices for v in parameter.validators if hasattr(v, "choices")), None)
+def _choices(datatype):
+    return next((v.choices for v in datatype.validators if hasattr(v, "choices")), None)
 
 
-def _limit(parameter, name):
-    return next((getattr(v, name) for v in parameter.validators if hasattr(v, name)), None)
+def _limit(datatype, name):
+    return next((getattr(v, name) for v in datatype.validators if hasattr(v, name)), None)
 
 
-def _node(widget, parameter):
-    widget.nodeTypes = [kind.__name__ for kind in parameter.nodes]
-    return Binding(widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode)
+def _node(widget, datatype):
+    widget.nodeTypes = [kind.__name__ for kind in datatype.nodes]
+    return GuiConnector(widget, widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode)
 
 
-def _button(widget, parameter):
+def _button(widget, datatype):
     widget.checkable = True
     return _attribute(widget, "checked", widget.toggled)
 
 
-def _number(widget, parameter):
-    minimum, maximum = _limit(parameter, "minimum"), _limit(parameter, "maximum")
+def _number(widget, datatype):
+    minimum, maximum = _limit(datatype, "minimum"), _limit(datatype, "maximum")
     if None in (minimum, maximum) and type(widget).__name__ in (*_SLIDERS, "QSlider"):
-        raise RuntimeError(f"parameter '{parameter.name}': a slider needs WithinRange")
+        raise RuntimeError("a slider needs a parameter with WithinRange")
     widest = 2**31 - 1
-    if parameter.type is int and hasattr(widget, "decimals"):
+    if datatype.type is int and hasattr(widget, "decimals"):
         widget.decimals = 0
     widget.setRange(-widest if minimum is None else minimum, widest if maximum is None else maximum)
-    return _attribute(widget, "value", widget.valueChanged, read=parameter.type)
+    return _attribute(widget, "value", widget.valueChanged, read=datatype.type)
 
 
-def _combo_box(widget, parameter):
-    items = list(_choices(parameter) or parameter.type)
+def _combo_box(widget, datatype):
+    items = list(_choices(datatype) or datatype.type)
     widget.clear()
     for item in items:
-        widget.addItem(_label(item, parameter))
-    return Binding(
+        widget.addItem(_label(item, datatype))
+    return GuiConnector(
+        widget,
         widget.currentIndexChanged,
         lambda: items[widget.currentIndex],
         lambda value: widget.setCurrentIndex(items.index(value)),
     )
 
 
-def _label(item, parameter):
-    if not parameter.isEnum:
+def _label(item, datatype):
+    if not datatype.isEnum:
         return str(item)
     return item.label() if hasattr(item, "label") else item.name
 

@@ -21,6 +21,13 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     def self(self):
         return self._python
 
+    def reload(self):
+        """Makes the module's Python widget (anew): a panel that is entered stays so, without enter()."""
+        name = self.objectName.removesuffix("ModuleWidget")
+        self._python = getattr(sys.modules[name], name + "Widget")(self)
+        setattr(slicer.modules, name + "Widget", self._python)
+        self._python.setup()
+
 
 class qSlicerModule:
     """A module of the application with a logic and no panel."""
@@ -61,9 +68,7 @@ class qSlicerScriptedLoadableModule(qSlicerModule):
         widget.setObjectName(self.name + "ModuleWidget")
         widget.setLayout(W.QVBoxLayout())
         widget.setMRMLScene(slicer.mrmlScene)
-        widget._python = getattr(sys.modules[self.name], self.name + "Widget")(widget)
-        setattr(slicer.modules, self.name + "Widget", widget._python)
-        widget._python.setup()
+        widget.reload()
         return widget
 
     def enter(self):
@@ -78,7 +83,7 @@ class qSlicerScriptedLoadableModule(qSlicerModule):
             self._widget.self().exit()
 
     def cleanup(self):
-        """What the application does with the panel when it ends or reloads the module."""
+        """What the application does with the panel when it ends."""
         if self._widget:
             self.exit()
             self._widget.self().cleanup()

@@ -14,8 +14,19 @@ import slicer
 import vtk
 
 from slicerhost import gui_connectors
+from slicerhost.gui_connectors import GuiConnector
 
-__all__ = ["parameterNodeWrapper", "Validator", "WithinRange", "Minimum", "Maximum", "Choice", "Default"]
+__all__ = [
+    "parameterNodeWrapper",
+    "Validator",
+    "WithinRange",
+    "Minimum",
+    "Maximum",
+    "Choice",
+    "Default",
+    "GuiConnector",
+    "createGuiConnector",
+]
 
 
 class Validator:
@@ -75,24 +86,37 @@ def _node_classes(kind):
     return None
 
 
-class Parameter:
-    """One declared parameter: its type, its limits, and how it is kept in the parameter node."""
+class DataType:
+    """A parameter's type as declared: the type itself, its limits, and what kind it is."""
 
-    def __init__(self, owner, name, annotated):
-        self.name, self.annotated = name, annotated
-        self.type, *annotations = typing.get_args(typing.Annotated[annotated, None])[:-1]
-        self.validators = [a for a in annotations if isinstance(a, Validator)]
+    def __init__(self, annotated):
+        self.annotated = annotated
+        self.type, *self.annotations = typing.get_args(typing.Annotated[annotated, None])[:-1]
+        self.validators = [a for a in self.annotations if isinstance(a, Validator)]
         self.nodes = _node_classes(self.type)
         self.isEnum = isinstance(self.type, type) and issubclass(self.type, enum.Enum)
+
+
+def createGuiConnector(widget, datatype):
+    """The connector of a widget and a (possibly annotated) type."""
+    return gui_connectors.connector(widget, DataType(datatype))
+
+
+class Parameter(DataType):
+    """One declared parameter, and how it is kept in the parameter node."""
+
+    def __init__(self, owner, name, annotated):
+        super().__init__(annotated)
+        self.name = name
         plain = self.type in (int, float, str, bool, pathlib.Path)
         if not (self.nodes or self.isEnum or plain):
             raise TypeError(f"{owner.__name__}.{name}: the test host has no parameters of type {self.type}")
-        self.default = self._default(owner, annotations)
+        self.default = self._default(owner)
 
-    def _default(self, owner, annotations):
+    def _default(self, owner):
         if hasattr(owner, self.name):
             return getattr(owner, self.name)
-        for annotation in annotations:
+        for annotation in self.annotations:
             if isinstance(annotation, Default):
                 return annotation.value
         choices = next((v.choices for v in self.validators if isinstance(v, Choice)), None)
@@ -178,46 +202,47 @@ class Wrapper:
         self.connectParametersToGui(named)
 
     def connectParametersToGui(self, mapping):
-        bindings = []
-        for name, widget in mapping.items():
+        """Binds each parameter to its widget, or to its GuiConnector; returns the tag for disconnectGui."""
+        for name in mapping:
             if name not in self.allParameters:
                 raise ValueError(f"a widget is bound to '{name}', which is no parameter")
-            bindings.append(self._bind(self.allParameters[name], widget))
+        connectors = {
+            name: gui if isinstance(gui, GuiConnector) else createGuiConnector(gui, self.dataType(name))
+            for name, gui in mapping.items()
+        }
+        for name, connector in connectors.items():
+            connector.write(self.getValue(name))
+            connector.onChanged(self._setter(name, connector))
         observation = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
         tag = len(self._connected)
-        self._connected[tag] = (bindings, observation)
+        self._connected[tag] = (connectors, observation)
         return tag
 
-    def _bind(self, parameter, widget):
-        binding = gui_connectors.bind(widget, parameter)
-        binding.write(self.getValue(parameter.name))
+    def _setter(self, name, connector):
+        def changed():
+            with slicer.util.NodeModify(self):
+                if not self._updating:
+                    self.setValue(name, connector.read())
 
-        def changed(*_):
-            if not self._updating:
-                self.setValue(parameter.name, binding.read())
-
-        if binding.signal is not None:
-            binding.signal.connect(changed)
-        return parameter.name, binding, changed
+        return changed
 
     def disconnectGui(self, tag):
-        bindings, observation = self._connected.pop(tag, ((), None))
-        for _name, binding, changed in bindings:
-            if binding.signal is not None:
-                binding.signal.disconnect(changed)
+        connectors, observation = self._connected.pop(tag, ({}, None))
+        for connector in connectors.values():
+            connector.onChanged(None)
         if observation is not None:
             self.RemoveObserver(observation)
 
     def _update_gui(self):
+        """Writes every widget, changed or not, as Slicer does."""
         if self._updating:
             return
         self._updating = True
         try:
-            for bindings, _observation in list(self._connected.values()):
-                for name, binding, _changed in bindings:
-                    value = self.getValue(name)
-                    if binding.read() != value:
-                        binding.write(value)
+            with slicer.util.NodeModify(self):
+                for connectors, _observation in list(self._connected.values()):
+                    for name, connector in connectors.items():
+                        connector.write(self.getValue(name))
         finally:
             self._updating = False
 

@@ -1,4 +1,4 @@
-"""Stand-in for slicer.ScriptedLoadableModule: the four base classes, without the developer tools."""
+"""Stand-in for slicer.ScriptedLoadableModule: the four base classes; of the developer tools, Reload."""
 
 import logging
 import os
@@ -71,6 +71,9 @@ class ScriptedLoadableModuleWidget:
 
     def exit(self):
         pass
+
+    def onReload(self):
+        slicer.util.reloadScriptedModule(self.moduleName)
 
 
 class ScriptedLoadableModuleLogic:
