@@ -335,7 +335,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
             return None
         values = task.measure(run.cancel_requested)
         events.metric(step, "validation", **values)
-        task.write_preview(run, step)
+        with run.dispensable("The preview"):
+            task.write_preview(run, step)
         score = task.score(values)
         return score if math.isfinite(score) else None
 

@@ -141,7 +141,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         run.stop_if_asked()
         history[step] = values
         events.metric(step, "validation", **values)
-        task.write_preview(run, step)
+        with run.dispensable("The preview"):
+            task.write_preview(run, step)
         _write_verdict(run, history, lines)
         if step < config.train.steps and time.monotonic() - reported[0] > REPORT_EVERY:
             update_report(run)
@@ -209,5 +210,6 @@ def _write_verdict(run: RunFolder, history: dict[int, dict[str, Any]], lines: di
     steps = sorted(history)
     progress = steps[-1] / run.config.train.steps
     verdict = judge([history[s] for s in steps if s > 0], lines, progress)
-    write_json(run.report / "verdict.json", verdict.to_dict())
+    with run.dispensable("The verdict"):
+        write_json(run.report / "verdict.json", verdict.to_dict())
     return verdict
