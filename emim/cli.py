@@ -59,6 +59,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """As :func:`main`, for one command of several in a process."""
     # Threads that wait by spinning slow a busy machine down tenfold; torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.platform == "darwin":  # read likewise; what Apple's GPUs cannot do, the CPU does
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     options = build_parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():  # the training loop has its own way
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -284,10 +286,10 @@ def _info(options: argparse.Namespace, events: Events) -> None:
     import dataclasses
 
     if options.model is None:
-        from emim.machine.device import choose_device
+        from emim.machine.device import open_device
         from emim.run import environment
 
-        fields = environment(choose_device())
+        fields = environment(open_device(events=events))
     else:
         from emim.package.bundle import read_package
 
