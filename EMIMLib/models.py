@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -179,7 +180,8 @@ class ModelRegistry:
 
     def _copy(self, source: Path, target: Path, taken: Path | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".import-", dir=self.folder))
+        work = self.folder / f".import-{uuid.uuid4().hex[:8]}"
+        work.mkdir()  # on Windows mkdtemp lets in nobody else, and what is moved out of it keeps that
         try:
             files = PackageFiles(source)
             for name in files.names:

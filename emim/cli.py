@@ -32,7 +32,7 @@ from emim.commands.shared import (
 from emim.commands.study import add_study
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import EXIT_SOME_FAILED, Cancelled, EmimError
-from emim.events import Events, to_terminal
+from emim.events import Events, nobody_reads, to_terminal
 from emim.inference.quality import QUALITIES
 from emim.machine.distributed import (
     joined,
@@ -59,6 +59,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """As :func:`main`, for one command of several in a process."""
     # Threads that wait by spinning slow a busy machine down tenfold; torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.platform == "darwin":  # read likewise; what Apple's GPUs cannot do, the CPU does
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     options = build_parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():  # the training loop has its own way
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -84,10 +86,10 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
             return 0
         events.status(str(stop) or "Stopped.")
         return EXIT_CANCELLED
-    except BrokenPipeError:  # the reader of our output has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
+        if nobody_reads(error):  # the reader of our output has seen enough, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         hint = "Check the path, its rights and the disk."
         events.error(f"{error.strerror or error}.", error.filename, hint)
         return EXIT_BAD_INPUT
@@ -284,10 +286,10 @@ def _info(options: argparse.Namespace, events: Events) -> None:
     import dataclasses
 
     if options.model is None:
-        from emim.machine.device import choose_device
+        from emim.machine.device import open_device
         from emim.run import environment
 
-        fields = environment(choose_device())
+        fields = environment(open_device(events=events))
     else:
         from emim.package.bundle import read_package
 

@@ -17,6 +17,7 @@ import numpy as np
 from emim.cohort.scan import Scan, scan
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.folder_content import folder_content
 from emim.stopping import EXIT_CANCELLED
 from emim.training.preflight import refuse_inside
 
@@ -129,7 +130,7 @@ def _emim(events: Events, *arguments: str) -> None:
 
 def _make_folder(out: Path, overwrite: bool) -> Path:
     out = out.absolute()
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and folder_content(out):
         if not (out / MARKER).is_file():
             raise EmimError("The folder is not empty and not a demo.", out, "Choose another --out.")
         if not overwrite:

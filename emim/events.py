@@ -53,8 +53,10 @@ Values that are not finite are written as null, because JSON has no NaN.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -80,6 +82,12 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     raise TypeError(f"an event cannot hold a {type(value).__name__}")
+
+
+def nobody_reads(error: OSError) -> bool:
+    """Whether ``error``, of writing to a pipe, says that its reader is gone; Windows calls that EINVAL."""
+    invalid = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+    return invalid or isinstance(error, BrokenPipeError)
 
 
 class Events:
@@ -165,8 +173,10 @@ class Events:
                 self.stream.flush()
             else:
                 self._show(kind, event)
-        except BrokenPipeError:  # nobody reads any more; the run itself goes on
-            self.stream = None
+        except OSError as error:
+            if not nobody_reads(error):
+                raise
+            self.stream = None  # the run itself goes on
         except ValueError:
             if not self.stream.closed:
                 raise

@@ -25,6 +25,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ from emim import __version__, stopping
 from emim.config import CONFIG_VERSION, from_dict, to_dict, upgrade
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, to_json
+from emim.folder_content import folder_content
 from emim.machine.distributed import launched_rank
 from emim.replace import replace_file
 from emim.run_state import COMMANDS
@@ -58,6 +61,7 @@ def write_atomically(file: Path, content: bytes) -> None:
     replace_file(part, file)
 
 
+CHECKPOINT_PATIENCE = 30.0  # seconds: hours of training hang on it
 CONTENT = (
     "config.json",
     "environment.json",
@@ -191,12 +195,23 @@ class RunFolder:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        replace_file(part, self.checkpoints / name)
+        replace_file(part, self.checkpoints / name, patience=CHECKPOINT_PATIENCE)
 
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:
         """The checkpoint on the CPU, or None when the run was stopped before its first."""
         path = self.checkpoints / name
         return load_tensors(path) if path.exists() else None
+
+    @contextmanager
+    def dispensable(self, what: str) -> Iterator[None]:
+        """Within, a file that cannot be written, such as one that a viewer has open, costs but a warning."""
+        try:
+            yield
+        except OSError as error:
+            hint = "Close the program that has it open, and check the disk. The run goes on."
+            self.events.warning(
+                f"{what} could not be written: {error.strerror or error}.", error.filename, hint
+            )
 
     def close(self) -> None:
         if self.leads:
@@ -230,7 +245,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise EmimError("The run folder is a file.", path, "Choose another --out.")
-    content = {p.name for p in path.iterdir()} if path.is_dir() else set()
+    content = folder_content(path) if path.is_dir() else set()
     if content and overwrite and not (content <= {".lock"} or _is_run(path)):
         raise EmimError(
             "The folder is not a run folder, so it is not overwritten.", path, "Choose another --out."

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emim.config import MaskConfig, PreprocessConfig, TrainConfig
+from emim.errors import EmimError
 from emim.events import Events
 from emim.training.augmentation import for_finetuning, for_pretraining
 from emim.training.loading import load
@@ -99,3 +100,17 @@ def test_a_batch_that_cannot_be_made_ends_the_loop_at_its_step():
             seen.append(int(batch["input"]))
     assert seen == [0, 1, 2]
     assert not any(t.is_alive() for t in data.threads)
+
+
+@pytest.mark.parametrize("as_cause", [False, True])
+def test_too_little_shared_memory_is_told_as_such(monkeypatch, as_cause):
+    def batches(*arguments, **settings):
+        yield {"input": torch.tensor(0)}
+        why = RuntimeError("DataLoader worker is killed by signal: Bus error. … out of shared memory. …")
+        raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly") from why if as_cause else why
+
+    monkeypatch.setattr("emim.training.loading.DataLoader", batches)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(EmimError, match="shared memory") as caught:
+        list(load(Recorded(), TrainConfig(steps=4, workers=2), torch.device("cuda", 0)))
+    assert "--shm-size" in caught.value.hint and "train.workers=0" in caught.value.hint

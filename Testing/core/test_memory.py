@@ -21,6 +21,12 @@ def test_free_memory_is_a_part_of_all_memory():
     assert free is None or 0 < free <= memory.total_memory(_cpu())
 
 
+def test_a_mac_which_does_not_say_what_is_free_is_taken_to_be_half_full(monkeypatch):
+    monkeypatch.setattr(memory, "_cgroup_limits", lambda: [])
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert memory.free_memory() == memory.total_memory(_cpu()) // 2
+
+
 def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
     held = np.ones(100 << 20, np.uint8)  # 100 MiB
     program = "from emim.machine.memory import peak_memory; from types import SimpleNamespace as N\n"

@@ -182,6 +182,16 @@ def test_an_old_package_that_cannot_be_put_back_is_not_deleted(package, monkeypa
     assert read_package(kept).card == CARD
 
 
+def test_who_may_read_a_package_is_up_to_the_folder_it_lies_in(tmp_path, monkeypatch):
+    """What is made with mode 0o700 is the owner's alone on Windows, also after it was moved."""
+    modes, make = [], os.mkdir
+    monkeypatch.setattr(
+        os, "mkdir", lambda path, mode=0o777, **given: (modes.append(mode), make(path, mode, **given))
+    )
+    write_package(tmp_path / "model", CARD, state_of(CARD))
+    assert modes and 0o700 not in modes
+
+
 def test_found_in_a_run_folder(tmp_path):
     write_package(tmp_path / "run/model", CARD, state_of(CARD))
     assert read_package(tmp_path / "run").path == tmp_path / "run/model"

@@ -1,6 +1,8 @@
 import filecmp
 import itertools
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,6 +231,20 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="on fire"):
         generate(tmp_path / "p", subjects=5, spacing=SPACING)
     assert not list(tmp_path.iterdir())
+
+
+def test_phantoms_that_cannot_be_replaced_stay(tmp_path, monkeypatch):
+    folder, rename = generate(tmp_path / "p", subjects=1, spacing=SPACING), os.replace
+
+    def refuse(old, new):
+        if Path(old).suffix == ".part":
+            raise PermissionError(13, "in use", str(new))
+        return rename(old, new)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        generate(folder, subjects=2, spacing=SPACING, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["p"] and (folder / "sub-001").is_dir()
 
 
 def test_every_modality_can_lie_on_a_grid_of_its_own(tmp_path):

@@ -1,6 +1,7 @@
 """Runs that survive: resuming is exact, whatever stopped the run; folders are never overwritten."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +21,11 @@ import torch
 from emim.cli import main
 from emim.config import NetworkConfig, PretrainConfig, override
 from emim.errors import Cancelled, EmimError
-from emim.events import Events, to_terminal
+from emim.events import Events, nobody_reads, to_terminal
 from emim.replace import replace_file
 from emim.run import RunFolder, load_tensors, read_config
 from emim.training.finetune import finetune
+from emim.training.preflight import refuse_inside
 from emim.training.pretrain import pretrain
 
 
@@ -393,9 +396,14 @@ def test_a_file_that_a_viewer_has_open_is_replaced_a_little_later(tmp_path, monk
 
     system = types.SimpleNamespace(name="nt", replace=replace)
     monkeypatch.setattr("emim.replace.os", system)
-    monkeypatch.setattr("emim.replace.WAITS", (0.0, 0.0, 0.0))
+    waited = []
+    monkeypatch.setattr("emim.replace.time", types.SimpleNamespace(sleep=waited.append))
     replace_file(new, file)
-    assert file.read_text() == "new" and len(tried) == 3
+    assert file.read_text() == "new" and len(tried) == 3 and waited == [0.05, 0.1]
+    tried.clear()
+    with pytest.raises(PermissionError):
+        replace_file(file, new, patience=0.05)
+    assert waited == [0.05, 0.1, 0.05] and len(tried) == 2, "no longer than it may"
     tried.clear()
     system.name = "posix"
     with pytest.raises(PermissionError):
@@ -407,3 +415,49 @@ def test_a_file_that_a_viewer_has_open_is_replaced_a_little_later(tmp_path, monk
 def test_endless_settings_are_refused(value):
     with pytest.raises(EmimError, match=r"train.steps"):
         override(PretrainConfig(), {"train.steps": value})
+
+
+def test_a_viewer_that_holds_a_preview_or_the_verdict_does_not_end_the_training(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune, monkeypatch
+):
+    """Windows refuses to replace what is open."""
+    refused, rename = set(), os.replace
+
+    def replace(source, target):
+        if Path(target).name in ("preview.npz", "verdict.json"):
+            refused.add(Path(target).name)
+            raise PermissionError(13, "in use", str(target))
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    run = pretrain(phantoms, tmp_path / "pre", small_pretrain(train__steps=3), cache=cache)
+    model = finetune(phantoms, tmp_path / "tuned", run, small_finetune(train__steps=3), cache=cache)
+    assert refused == {"preview.npz", "verdict.json"} and model.is_dir()
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["type"] == "result"
+    told = {e["what"] for e in events if e["type"] == "warning"}
+    assert told >= {"The preview could not be written: in use.", "The verdict could not be written: in use."}
+
+
+def test_a_run_folder_is_known_by_every_name_it_has(tmp_path, monkeypatch):
+    """Where case does not count, it has several; a link that is not followed stands for that here."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "Run").symlink_to(tmp_path / "run")
+    monkeypatch.setattr(Path, "resolve", Path.absolute)
+    with pytest.raises(EmimError, match="holds what the new run needs"):
+        refuse_inside(tmp_path / "Run", True, [tmp_path / "run" / "cohort.json"])
+    refuse_inside(tmp_path / "other", True, [tmp_path / "run" / "cohort.json"])
+
+
+def test_events_end_quietly_where_nobody_reads_on_windows(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    with pytest.raises(OSError, match="Invalid"):
+        Events(True, Closed()).status("on Linux it means something else")
+    monkeypatch.setattr("emim.events.os", types.SimpleNamespace(name="nt"))
+    events = Events(True, Closed())
+    events.status("one")
+    assert events.stream is None
+    assert not nobody_reads(OSError(errno.EINVAL, "Invalid argument", "a?b.nii"))

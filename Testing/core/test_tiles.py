@@ -15,7 +15,7 @@ from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
 from emim.inference.predict import affordable, predict_case
 from emim.inference.quality import QUALITIES, Effort
-from emim.inference.sliding import Window, count_tiles, slide
+from emim.inference.sliding import Window, _groups, count_tiles, slide
 from emim.inference.tiles import gaussian_window, grid_starts, plan_tiles
 from emim.machine.device import mixed_precision
 from emim.networks.build import build_segmenter
@@ -181,3 +181,33 @@ def test_short_memory_means_tiles_as_in_training(monkeypatch):
     assert affordable(QUALITIES["balanced"], card, cpu, events) == QUALITIES["balanced"] and len(told) == 1
     monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: None)
     assert affordable(fast, card, cpu) is fast
+
+
+def test_only_on_a_cpu_no_tile_is_alone():
+    starts = [(i, 0, 0) for i in range(11)]
+    assert [len(g) for g in _groups(starts, 2, never_alone=True)] == [2, 2, 2, 2, 3]
+    assert [len(g) for g in _groups(starts, 4, never_alone=False)] == [4, 4, 3]
+    assert [len(g) for g in _groups(starts[:3], 4, never_alone=False)] == [3]
+    assert _groups([], 4, never_alone=False) == _groups([], 2, never_alone=True) == []
+
+
+def test_tiles_are_waited_for_but_on_their_way_to_nvidias_gpus(monkeypatch):
+    """Apple's read them later, when their memory may be another's."""
+    asked, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, *a, **k: (asked.append(k.get("non_blocking")), to(self, *a, **k))[1]
+    )
+    prepared = case((24, 24, 24))
+    given = (prepared.image, prepared.present, prepared.foreground, 1, Window(SIDE, 0.0, torch.device("cpu")))
+    slide(lambda tiles, present: tiles[:, :1], *given)
+    assert asked and not any(asked)
+
+
+def test_memory_of_apples_gpus_that_does_not_suffice_is_told_as_such():
+    def compute(tiles, present):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 7.64 GiB, max allowed: 8 GiB).")
+
+    prepared = case((16, 16, 16))
+    given = (prepared.image, prepared.present, prepared.foreground, 1, Window(SIDE, 0.0, torch.device("cpu")))
+    with pytest.raises(EmimError, match="does not suffice for one tile"):
+        slide(compute, *given)

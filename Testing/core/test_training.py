@@ -206,6 +206,47 @@ def test_a_checkpoint_with_other_groups_of_weights_is_refused_in_words():
         new({}).restore(new({"0.weight": 0.5}).state())
 
 
+def test_a_checkpoint_of_another_kind_of_processor_keeps_its_steps_where_this_one_needs_them(monkeypatch):
+    model, config = torch.nn.Linear(2, 1), TrainConfig(steps=2, batch=2)
+    training = Optimisation(model, config, torch.device("cpu"), lambda m, b, _: (m(b["x"]).mean(), {}))
+    training.advance({"x": torch.ones(2, 2)}, 0)
+    state = copy.deepcopy(training.state())
+    for group in state["optimiser"]["param_groups"]:
+        group["fused"] = None  # as on Apple's GPUs
+    loaded, load = [], training.optimiser.load_state_dict
+    monkeypatch.setattr(training.optimiser, "load_state_dict", lambda s: (loaded.append(s), load(s)))
+    training.restore(state)
+    assert all(group["fused"] for group in loaded[0]["param_groups"]), "AdamW asks while it loads"
+    assert all(group["fused"] for group in training.optimiser.param_groups)
+    assert not any(group["fused"] for group in state["optimiser"]["param_groups"])
+
+
+def test_batches_are_waited_for_but_on_their_way_to_nvidias_gpus(monkeypatch):
+    asked, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, *a, **k: (asked.append(k.get("non_blocking")), to(self, *a, **k))[1]
+    )
+    config = TrainConfig(steps=2, batch=2)
+    training = Optimisation(
+        torch.nn.Linear(2, 1), config, torch.device("cpu"), lambda m, b, _: (m(b["x"]).mean(), {})
+    )
+    training.advance({"x": torch.ones(2, 2)}, 0)
+    assert asked and not any(asked)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA"), RuntimeError("MPS backend out of memory (…)")]
+)
+def test_a_step_that_a_gpu_cannot_hold_says_what_to_do(error):
+    def compute_loss(model, batch, step):
+        raise error
+
+    config = TrainConfig(steps=2, batch=2)
+    training = Optimisation(torch.nn.Linear(2, 1), config, torch.device("cpu"), compute_loss)
+    with pytest.raises(EmimError, match="does not suffice for a training step"):
+        training.advance({"x": torch.ones(2, 2)}, 0)
+
+
 def test_a_checkpoint_from_before_there_was_a_head_start_goes_on():
     config = TrainConfig(steps=4, batch=2)
     batch = {"x": torch.ones(2, 2)}
@@ -541,3 +582,20 @@ def test_collapse_lines_are_of_people_not_of_examinations(cases, small_pretrain)
     again = [dataclasses.replace(c, id=f"{c.id}-{n}") for c in cases for n in range(3)]
     once = cohort_collapse_lines(config, cases, Events())
     assert cohort_collapse_lines(config, again, Events()) == once
+
+
+def test_a_case_that_a_gpu_cannot_hold_is_shown_in_part(cases, small_pretrain):
+    config = small_pretrain()
+    model, shapes = PretrainModel(len(cases[0].modalities), config).eval(), []
+    reconstruct = model.reconstruct
+
+    def on_a_small_gpu(batch):
+        shapes.append(batch["input"].shape[2:])
+        if max(shapes[-1]) > config.train.crop:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return reconstruct(batch)
+
+    model.reconstruct = on_a_small_gpu
+    with torch.inference_mode():
+        shown = PretrainWatch(config, cases, cases).reconstruct(model, torch.device("cpu"))
+    assert len(shapes) == 2 and shown.original.shape[1:] == (config.train.crop,) * 3

@@ -9,6 +9,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,6 +288,20 @@ def test_the_slower_of_two_builders_takes_the_faster_ones_case(cohort, tmp_path,
     assert len(cache_contents(tmp_path / "cache")) == 3 and not list(
         (tmp_path / "cache" / "building").iterdir()
     )
+
+
+def test_a_scanner_that_looks_into_a_new_case_does_not_end_the_preparation(cohort, tmp_path, monkeypatch):
+    """Windows does not rename a folder meanwhile."""
+    rename, refused = os.replace, []
+
+    def replace(source, target):
+        if Path(target).parent.name == "cases" and len(refused) < 2:
+            refused.append(target)
+            raise PermissionError(13, "in use", str(source))
+        return rename(source, target)
+
+    monkeypatch.setattr("emim.replace.os", SimpleNamespace(name="nt", replace=replace))
+    assert len(build_cache(cohort, CONFIG, tmp_path / "cache", workers=1)) == 3 and len(refused) == 2
 
 
 def test_a_case_that_fails_is_named_and_the_others_stay(cohort, tmp_path, monkeypatch):

@@ -194,9 +194,9 @@ def _tell(events: Events, options: argparse.Namespace, estimate: Estimate) -> No
 def _preset(options: argparse.Namespace) -> str:
     if options.preset:
         return options.preset
-    from emim.machine.device import choose_device
+    from emim.machine.device import open_device
 
-    return "tiny" if choose_device(options.device or "auto").type == "cpu" else "base"
+    return "tiny" if open_device(options.device or "auto").type == "cpu" else "base"
 
 
 def _settings(

@@ -172,11 +172,11 @@ def evaluate_subsets(
     _check_labels(cases, structures, events)
 
     from emim.inference.predict import load_network
-    from emim.machine.device import choose_device
+    from emim.machine.device import open_device
     from emim.machine.heap import keep_large_blocks
 
     keep_large_blocks()
-    chosen = choose_device(device)
+    chosen = open_device(device, events)
     events.status(
         f"{len(cases)} cases with {len(wanted)} subsets of {', '.join(card.modalities)} on {chosen}"
     )

@@ -146,11 +146,11 @@ def _reconstruct(
 ) -> tuple[np.ndarray, str]:
     """z-scores (Z, Y, X) on the working grid, and the device they were computed on."""
     from emim.inference.sliding import Window, slide
-    from emim.machine.device import choose_device
+    from emim.machine.device import open_device
     from emim.machine.heap import keep_large_blocks
 
     keep_large_blocks()
-    chosen = choose_device(device)
+    chosen = open_device(device, events)
     there = [m for m, present in zip(known.modalities, prepared.present, strict=True) if present]
     events.status(f"Reconstructing {target} from {', '.join(there)} on {chosen}")
     network, channel = known.load(chosen), known.modalities.index(target)

@@ -18,12 +18,12 @@ class LoadedModel:
 
     def __init__(self, package: Package, device: str, options: Options, events: Events) -> None:
         from emim.inference.predict import load_network
-        from emim.machine.device import choose_device
+        from emim.machine.device import open_device
         from emim.machine.heap import keep_large_blocks
 
         keep_large_blocks()
         self.card, self.options, self.events = package.card, options, events
-        self.device = choose_device(device)
+        self.device = open_device(device, events)
         events.status(f"Loading the model {self.card.name} on {self.device}")
         self.network = load_network(package, self.device)
 

@@ -10,6 +10,7 @@ import torch
 from emim.errors import Cancelled, EmimError
 from emim.inference.sliding import half_precision, may_overflow, pad_to_tile
 from emim.inference.tiles import box, plan_tiles
+from emim.machine.memory import is_out_of_memory
 from emim.networks.classifier import Classifier
 from emim.networks.layout import memory_format
 from emim.package.model import ModelCard
@@ -55,7 +56,9 @@ def case_features(
         crop = crop.contiguous(memory_format=memory_format(card.network, device))
         try:
             mean, mass = _summary(network, crop, there)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             hint = "Close other programs that use the GPU, or use the device cpu."
             raise EmimError("The memory of the GPU does not suffice for one crop.", hint=hint) from error
         means.append(mean.float())

@@ -87,19 +87,41 @@ def check_writable(
         EmimError: when a file is an input, exists without ``overwrite``, or its folder refuses.
     """
     sources = {Path(p).resolve() for p in inputs}
+    identities = {_identity(p) for p in sources} - {None}
     folders = set()
     for file in files:
         folders.add(file.parent)
-        if file.resolve() in sources:
+        if file.resolve() in sources or _identity(file) in identities:
             raise EmimError("The output would overwrite an input.", file, "Choose another output name.")
         if file.is_dir():
             raise EmimError("The output is a folder.", file, "Give the name of a file.")
         if file.exists() and not overwrite:
             raise EmimError("The output exists already.", file, hint)
     for folder in folders:
-        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        existing = existing_part(folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise EmimError("Nothing can be written to this folder.", existing, "Choose another output.")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What all names of a file share: where case does not count, it has several. None: cannot be told."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else None
+
+
+def existing_part(folder: Path) -> Path:
+    """``folder``, or the nearest folder around it that is there already.
+
+    Raises:
+        EmimError: when there is none, as on a drive that is not connected.
+    """
+    for part in (folder.absolute(), *folder.absolute().parents):
+        if part.exists():
+            return part
+    raise EmimError("There is no such drive or folder.", folder, "Connect it, or choose another place.")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -12,6 +12,7 @@ from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.inference.tiles import Tiling, box, plan_tiles
 from emim.machine.device import mixed_precision
+from emim.machine.memory import free_memory, is_out_of_memory
 
 # On a CPU, torch convolves a single small volume by another algorithm, at half the speed (slow_conv3d).
 TILES_AT_ONCE = {"cpu": 2, "cuda": 4}
@@ -76,7 +77,9 @@ def slide(
         try:
             with torch.inference_mode(), half_precision(device, exact):
                 array, covered = _slide(compute, volume, channels, window, at_once)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if at_once == 1:
                 hint = "Close other programs that use the GPU, or use the device cpu."
                 raise EmimError("The memory of the GPU does not suffice for one tile.", hint=hint) from error
@@ -130,13 +133,14 @@ def _slide(
     if device.type == "cuda" and _fits(device, image.nbytes + blended.nbytes):
         image, blended = image.to(device), blended.to(device)
     done = 0
-    for starts in _groups(tiling.starts, at_once):
+    for starts in _groups(tiling.starts, at_once, device.type == "cpu"):
         for _ in starts:
             if window.should_stop is not None and window.should_stop():
                 raise Cancelled("Cancelled before all tiles of the case were computed.")
         boxes = [(slice(None), *box(start, side)) for start in starts]
         tiles = torch.stack([image[b] for b in boxes])
-        tiles = tiles.to(device, non_blocking=True).contiguous(memory_format=window.order)
+        # Apple's GPUs may read the tiles after their memory has gone to others (PyTorch issue 189690).
+        tiles = tiles.to(device, non_blocking=device.type == "cuda").contiguous(memory_format=window.order)
         present = torch.from_numpy(volume.present).to(device).expand(len(tiles), -1)
         values = compute(tiles, present)
         for b, tile in zip(boxes, values, strict=True):
@@ -150,9 +154,11 @@ def _slide(
     return array, tiling.total[volume.inner] > 0
 
 
-def _groups(starts: Sequence[tuple[int, ...]], at_once: int) -> list[Sequence[tuple[int, ...]]]:
-    """``at_once`` tiles each; what is left at the end joins the last group, so that no tile is alone."""
-    begins = range(0, max(1, len(starts) - at_once + 1), at_once)
+def _groups(
+    starts: Sequence[tuple[int, ...]], at_once: int, never_alone: bool
+) -> list[Sequence[tuple[int, ...]]]:
+    """``at_once`` tiles each; ``never_alone``: what is left at the end joins the last group."""
+    begins = range(0, max(1, len(starts) - (at_once - 1 if never_alone else 0)), at_once)
     ends = [*begins[1:], len(starts)]
     return [starts[a:b] for a, b in zip(begins, ends, strict=True) if a < b]
 
@@ -169,4 +175,4 @@ def pad_to_tile(array: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, 
 
 def _fits(device: torch.device, needed: int) -> bool:
     """Whether the GPU has ample room for ``needed`` bytes."""
-    return needed < torch.cuda.mem_get_info(device)[0] / 4
+    return needed < free_memory(device) / 4

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from emim.errors import EmimError
-from emim.machine.distributed import launched_local_rank, launched_local_size
+from emim.events import Events
+from emim.machine.distributed import launched_local_rank, launched_local_size, launched_size
 
 if TYPE_CHECKING:
     import torch
+
+
+BROKEN_TF32 = range(90800, 91500)  # versions of cuDNN: 9.8 to before 9.15
+SPARED = 0.03  # of a GPU's memory on Windows, for what is not torch's
+
+
+def open_device(name: str = "auto", events: Events | None = None) -> torch.device:
+    """The device of :func:`choose_device`, set up and tried, to compute on.
+
+    A GPU may be there and yet not compute: others hold all of it, or the installed torch has no code for it.
+    Where none was asked for the CPU takes its place, and a warning tells.
+
+    Raises:
+        EmimError: as :func:`choose_device`; when a GPU that was asked for cannot compute.
+    """
+    import torch
+
+    device = choose_device(name)
+    if device.type == "cpu":
+        return device
+    try:
+        if device.type == "cuda":
+            _set_up_cuda(device)
+        torch.zeros(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        hint = "Close what else uses it, update its driver, or install a torch build that supports it"
+        if name != "auto" or launched_size() > 1:
+            what = f"The device {str(device)!r} cannot compute: {reason}."
+            raise EmimError(what, hint=f"{hint}; or choose the device cpu.") from error
+        if events is not None:
+            events.warning(f"The GPU cannot compute: {reason}. The CPU does.", hint=f"{hint}.")
+        return torch.device("cpu")
+    return device
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device called ``name``: auto, cpu, cuda, cuda:1, mps …; auto takes a CUDA GPU, else
     the CPU: Apple's mps lacks operations that training needs, so it is used only when asked for.
 
-    In a distributed run auto and cuda mean a GPU of its own for each process of a node.
+    In a distributed run auto and cuda mean a GPU of its own for each process of a node. A GPU is not touched:
+    see :func:`open_device`.
 
     Raises:
         EmimError: when this machine, or the installed torch, has no such device.
@@ -40,10 +77,11 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         hint = "Choose auto or cpu; mps needs a Mac with Apple silicon and macOS 12.3 or later."
         raise EmimError("The device 'mps' was asked for, but is not available.", hint=hint)
+    if device.type == "mps" and torch.__version__ < (2, 8):
+        hint = "Update torch, or choose auto or cpu."
+        raise EmimError(f"The device 'mps' needs torch 2.8 or later, not {torch.__version__}.", hint=hint)
     if device.type not in ("cpu", "cuda", "mps"):
         raise EmimError(f"The device {name!r} is not supported.", hint="Choose auto, cpu, cuda or mps.")
-    if device.type == "cuda" and launched_local_size() > 1:
-        torch.cuda.set_device(device)  # for what asks no tensor where it is, such as NCCL
     return device
 
 
@@ -55,6 +93,20 @@ def mixed_precision(device: torch.device) -> torch.dtype | None:
         return None
     # Before compute capability 8, bfloat16 is emulated and slow, though torch calls it supported.
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+def _set_up_cuda(device: torch.device) -> None:
+    import torch
+
+    if device.index is not None:
+        torch.cuda.set_device(device)  # for what asks no tensor where it is, such as pinned memory and NCCL
+    # Convolutions in three dimensions may be wrong there (PyTorch pull request 167024).
+    if torch.backends.cudnn.version() in BROKEN_TF32:
+        torch.backends.cudnn.allow_tf32 = False
+    if sys.platform == "win32":  # its driver lends memory of the machine, far slower, before it says "full"
+        free, total = torch.cuda.mem_get_info(device)
+        mine = free + torch.cuda.memory_reserved(device)
+        torch.cuda.set_per_process_memory_fraction(max(0.1, mine / total - SPARED))
 
 
 def _own_gpu(name: str, count: int) -> str:

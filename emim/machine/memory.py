@@ -39,16 +39,27 @@ def free_memory(device: torch.device | None = None) -> int | None:
     if device is not None and device.type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch holds of it and does not use, it gives out again.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     if sys.platform == "win32":
         status = _memory_status()
         return status.ullAvailPhys if status else None
+    if sys.platform == "darwin":  # does not say what is free; half of all, as a guess
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):  # no Linux
         return None
     return min([available, *(max(0, limit - used) for limit, used in _cgroup_limits())])
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether ``error`` says that the memory of a GPU does not suffice; Apple's has no error of its own."""
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def peak_memory(device: torch.device) -> int | None:

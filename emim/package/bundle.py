@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from emim.config import from_dict
 from emim.errors import EmimError
+from emim.folder_content import folder_content
 from emim.package.archive import CHECKSUMS, METADATA, PackageFiles, checksums
 from emim.package.metadata import CARD_VERSION, bundle_metadata, inference_config, readme
 from emim.package.model import ModelCard
-from emim.replace import replace_file
+from emim.replace import replace_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,20 +113,13 @@ def write_package(
     card.check()
     _check_state(dict(state), card, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    work = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    work.mkdir()  # on Windows mkdtemp lets in nobody else, and what is moved out of it keeps that
     try:
         folder = work / path.name.removesuffix(".zip")
         _write_files(folder, card, state)
         new = _zipped(folder) if path.suffix == ".zip" else folder
-        old = work / "replaced"
-        if path.exists():
-            replace_file(path, old)
-        try:
-            replace_file(new, path)
-        except OSError:
-            if old.exists():
-                replace_file(old, path)
-            raise
+        replace_folder(new, path, aside=work / "replaced")
     finally:
         if path.exists() or not (work / "replaced").exists():  # else the old package lies in it
             shutil.rmtree(work, ignore_errors=True)
@@ -163,7 +157,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise EmimError("The model package exists already.", path, "Choose another name, or overwrite it.")
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and not folder_content(path):
         return
     hint = "Choose another name."
     try:

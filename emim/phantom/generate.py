@@ -16,9 +16,11 @@ import SimpleITK as sitk
 import emim.phantom.scanner as scanner
 from emim.errors import EmimError
 from emim.events import Events
+from emim.folder_content import folder_content
 from emim.machine.itk_threads import prepare_itk
 from emim.phantom.anatomy import REGIONS, build_head, draw_anatomy, label_regions
 from emim.phantom.signal import MODALITIES, draw_protocol
+from emim.replace import replace_folder
 
 DESCRIPTION = "phantom.json"  # also the sign by which a folder of ours is known
 LESIONS = ("ring", "not enhancing", "ring", "solid")  # in turn, so that small cohorts have every kind
@@ -100,6 +102,7 @@ def generate(
     events = events or Events()
     events.status(f"Making {subjects} synthetic heads in {folder}")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = part.with_suffix(".old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
@@ -120,16 +123,16 @@ def generate(
         (part / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
         about = README.format(labels=OF_REGIONS if regions else OF_LESIONS)
         (part / "README.txt").write_text(about, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(part, folder)
+        replace_folder(part, folder, aside=old)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if folder.exists():  # else the earlier one lies there
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
 def _refuse_to_destroy(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not folder_content(folder)):
         return
     if not (folder / DESCRIPTION).is_file():
         raise EmimError("Something else is already there.", folder, "Choose another folder for the phantoms.")

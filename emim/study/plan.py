@@ -23,6 +23,7 @@ from emim import __version__
 from emim.cohort.case import Cohort
 from emim.cohort.scan import Scan
 from emim.errors import EmimError
+from emim.folder_content import folder_content
 from emim.run import write_json
 from emim.study.arm import Arm, Study
 from emim.study.settings import arm_settings, base_config
@@ -137,7 +138,7 @@ class Plan:
                     file,
                     "Give the same command to continue it, or choose another --out.",
                 )
-        elif self.out.exists() and any(self.out.iterdir()):
+        elif self.out.exists() and folder_content(self.out):
             raise EmimError("The folder is not empty and holds no study.", self.out, "Choose another --out.")
         for folder in ("runs", "tests", "logs"):
             (self.out / folder).mkdir(parents=True, exist_ok=True)

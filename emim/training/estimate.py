@@ -160,7 +160,8 @@ def _estimate(
     cache: str | Path | None,
     events: Events,
 ) -> Estimate:
-    from emim.machine.device import choose_device
+    from emim.inference.outputs import existing_part
+    from emim.machine.device import open_device
     from emim.machine.heap import keep_large_blocks
     from emim.machine.memory import peak_memory, total_memory
     from emim.volumes.cache import default_folder
@@ -170,7 +171,7 @@ def _estimate(
         refuse_existing(Path(out), overwrite)
     cache = Path(cache) if cache else default_folder()
     keep_large_blocks()
-    device = choose_device(config.train.device)
+    device = open_device(config.train.device, events)
     config = dataclasses.replace(
         config, modalities=cohort.modalities, preprocess=resolve_spacing(cohort, config.preprocess)
     )
@@ -193,7 +194,7 @@ def _estimate(
         memory_bytes=peak_memory(device),
         memory_total_bytes=total_memory(device),
         disk_bytes=preparation.bytes + trial.bytes,
-        disk_free_bytes=min(shutil.disk_usage(_existing(Path(p))).free for p in where),
+        disk_free_bytes=min(shutil.disk_usage(existing_part(Path(p))).free for p in where),
         device=str(device),
         cases=len(cohort.cases),
         cases_prepared=len(cohort.cases) - preparation.missing,
@@ -372,10 +373,6 @@ def _timed(work: Callable[[Callable[[], bool]], Any], units: int = 1, budget: fl
     except Cancelled:
         return (time.monotonic() - begun) * units / (asked - 1)
     return time.monotonic() - begun
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def _duration(seconds: float) -> str:

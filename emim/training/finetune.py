@@ -16,6 +16,7 @@ from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.device import open_device
 from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.package.model import ModelCard
 from emim.report.page import update_report
@@ -106,6 +107,7 @@ def finetune(
             planned = config
             config, used, split, warnings = on_first_rank(lambda: plan_finetuning(found, planned))
             check_ranks(config.train)
+            open_device(config.train.device)  # what cannot compute is told before hours of preparation
             refuse_inside(out, overwrite, [found.source, cache, config.init])
         with open_run(out, "finetune", config, resume=resume, overwrite=overwrite, events=events) as run:
             if resume:
@@ -303,13 +305,12 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     config = run.config
 
     events.status("Loading torch.")
-    from emim.machine.device import choose_device
     from emim.machine.heap import keep_large_blocks
     from emim.training.loop import train
     from emim.training.tasks import finetuning_task
 
     keep_large_blocks()
-    device = choose_device(config.train.device)
+    device = open_device(config.train.device, events)
     run.record_environment(device)
     card = make_card(config, split, run.path.name)
     task = finetuning_task(config, card, labels, training, validation, device)
@@ -335,7 +336,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
             return None
         values = task.measure(run.cancel_requested)
         events.metric(step, "validation", **values)
-        task.write_preview(run, step)
+        with run.dispensable("The preview"):
+            task.write_preview(run, step)
         score = task.score(values)
         return score if math.isfinite(score) else None
 

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from emim.config import TrainConfig
+from emim.errors import EmimError
 from emim.machine.distributed import launched_local_size
 from emim.training.sampling import Batches
 
@@ -26,11 +27,14 @@ def load(data: Batches, config: TrainConfig, device: torch.device, start: int = 
     For a GPU processes prepare them ahead where fork is cheap, which is on Linux, and threads elsewhere. For
     a CPU each batch is prepared when it is wanted, as a thread would only take from the step what it saves
     (measured). ``config.workers`` overrides how many.
+
+    Raises:
+        EmimError: when the processes have too little shared memory.
     """
     steps = range(start, config.steps)
     workers = config.workers if config.workers is not None else _workers(device)
     if device.type == "cuda" and sys.platform == "linux":
-        yield from DataLoader(
+        batches = DataLoader(
             data,
             batch_size=None,
             sampler=steps,
@@ -38,6 +42,14 @@ def load(data: Batches, config: TrainConfig, device: torch.device, start: int = 
             pin_memory=True,
             worker_init_fn=_ignore_signals,
         )
+        try:
+            yield from batches
+        except RuntimeError as error:  # torch tells of a process that ended, and of why as the cause
+            if "shared memory" not in f"{error} {error.__cause__}":
+                raise
+            what = "The shared memory (/dev/shm) does not suffice for the processes that prepare batches."
+            hint = "Give a container more, such as --shm-size=8g of Docker, or set train.workers=0."
+            raise EmimError(what, hint=hint) from error
     elif workers:
         yield from _by_threads(data, steps, workers, device)
     else:

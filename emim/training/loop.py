@@ -21,6 +21,7 @@ from emim import stopping
 from emim.config import TrainConfig
 from emim.errors import Cancelled
 from emim.machine.distributed import on_any_rank, on_first_rank
+from emim.machine.memory import is_out_of_memory
 from emim.run import RunFolder
 from emim.training.loading import load
 from emim.training.optimisation import Optimisation, out_of_memory
@@ -74,7 +75,9 @@ def train(
                 score = on_first_rank(lambda: validate(step))
         except Cancelled:
             raise stopped(step) from None
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise out_of_memory("a validation") from error
         model.train()
         validated = step

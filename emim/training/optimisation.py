@@ -20,6 +20,7 @@ from emim.errors import EmimError
 from emim.events import Events
 from emim.machine.device import mixed_precision
 from emim.machine.distributed import gather, on_every_rank, size
+from emim.machine.memory import is_out_of_memory
 from emim.machine.reduce import sum_over_ranks
 
 Batch = dict[str, torch.Tensor]
@@ -126,7 +127,9 @@ class Optimisation:
         self.optimiser.zero_grad(set_to_none=True)
         try:
             loss, values = self._accumulate(self._parallel, batch, step)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise out_of_memory("a training step") from error
         self._scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -190,12 +193,12 @@ class Optimisation:
             EmimError: when it is of another network.
         """
         load_weights(self.model, state["model"])
+        # The checkpoint may be from another kind of processor; where AdamW keeps its steps depends on this.
+        groups = [{**group, "fused": self._fused or None} for group in state["optimiser"]["param_groups"]]
         try:
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
         except ValueError as error:  # other groups of weights
             raise of_another_version() from error
-        for group in self.optimiser.param_groups:  # the checkpoint may be from another kind of processor
-            group["fused"] = self._fused or None
         for parameter, moments in self.optimiser.state.items():  # which the update reads side by side
             for name, value in moments.items():
                 if value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -205,7 +208,8 @@ class Optimisation:
 
     def _accumulate(self, model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Values]:
         """Add up the gradients of the micro-batches; return the mean of their losses and values."""
-        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        # Apple's GPUs may read a batch after its memory has gone to the next (PyTorch issue 189690).
+        batch = {k: v.to(self.device, non_blocking=self.device.type == "cuda") for k, v in batch.items()}
         parts = _split(batch, self.micro_batch)
         weights = self._weights(parts)
         losses, logged = [], []

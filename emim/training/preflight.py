@@ -174,9 +174,14 @@ def refuse_inside(out: str | Path, overwrite: bool, needed: Iterable[str | Path 
         if not overwrite or path is None:
             continue
         there = Path(path).resolve()
-        if there == folder or folder in there.parents:
+        if any(_same_folder(part, folder) for part in (there, *there.parents)):
             raise EmimError(
                 "The run folder to be overwritten holds what the new run needs.",
                 there,
                 "Choose another --out.",
             )
+
+
+def _same_folder(a: Path, b: Path) -> bool:
+    """Whether they are one; where case does not count, a folder has several names."""
+    return a == b or (a.exists() and b.exists() and a.samefile(b))

@@ -12,6 +12,7 @@ from emim.cohort.scan import Scan
 from emim.config import PretrainConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.machine.device import open_device
 from emim.machine.distributed import joined, on_first_rank, on_ranks
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
@@ -66,6 +67,7 @@ def pretrain(
         if not resume:
             check_pretraining(config)
             check_ranks(config.train)
+            open_device(config.train.device)  # what cannot compute is told before hours of preparation
         found = on_first_rank(lambda: open_cohort(cohort, out, resume, events))
         if not resume:
             used, split = check_cohort(found, config)
@@ -117,13 +119,12 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
     config = run.config
 
     events.status("Loading torch.")
-    from emim.machine.device import choose_device
     from emim.machine.heap import keep_large_blocks
     from emim.training.loop import train
     from emim.training.tasks import pretraining_task
 
     keep_large_blocks()
-    device = choose_device(config.train.device)
+    device = open_device(config.train.device, events)
     run.record_environment(device)
     lines = on_first_rank(lambda: _collapse_lines(run, training))
     task = pretraining_task(config, training, validation, device)
@@ -141,7 +142,8 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
         run.stop_if_asked()
         history[step] = values
         events.metric(step, "validation", **values)
-        task.write_preview(run, step)
+        with run.dispensable("The preview"):
+            task.write_preview(run, step)
         _write_verdict(run, history, lines)
         if step < config.train.steps and time.monotonic() - reported[0] > REPORT_EVERY:
             update_report(run)
@@ -209,5 +211,6 @@ def _write_verdict(run: RunFolder, history: dict[int, dict[str, Any]], lines: di
     steps = sorted(history)
     progress = steps[-1] / run.config.train.steps
     verdict = judge([history[s] for s in steps if s > 0], lines, progress)
-    write_json(run.report / "verdict.json", verdict.to_dict())
+    with run.dispensable("The verdict"):
+        write_json(run.report / "verdict.json", verdict.to_dict())
     return verdict

@@ -12,6 +12,7 @@ import torch
 from emim.config import PretrainConfig
 from emim.errors import Cancelled
 from emim.events import Events
+from emim.machine.memory import is_out_of_memory
 from emim.masking.patterns import KINDS, draw_mask
 from emim.masking.units import to_voxels
 from emim.objectives.collapse_lines import collapse_lines
@@ -108,10 +109,19 @@ class PretrainWatch:
         """Original and reconstruction of a validation case.
 
         The case is whole, not a training crop, up to 160 voxels a side; but a training crop for a vision
-        transformer, whose attention grows with the square of the voxels.
+        transformer, whose attention grows with the square of the voxels, and where the GPU holds no more.
         """
+        crop = self.config.train.crop
+        try:
+            return self._reconstruct(model, device, crop if self.config.network.backbone == "vit" else 160)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return self._reconstruct(model, device, crop)  # not above: the exception holds tensors
+
+    def _reconstruct(self, model: PretrainModel, device: torch.device, most: int) -> Reconstruction:
+        """As :meth:`reconstruct`, of up to ``most`` voxels a side."""
         case, unit = self.preview_case, self.config.mask.unit
-        most = self.config.train.crop if self.config.network.backbone == "vit" else 160
         side = int(np.lcm(unit, self.config.network.divisor))
         shape = [max(side, min(s, most) // side * side) for s in case.shape]
         start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]

@@ -38,10 +38,12 @@ from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
 from emim.errors import Cancelled, EmimError
 from emim.events import Events
+from emim.folder_content import folder_content
 from emim.machine.collector import collection_off
 from emim.machine.itk_threads import prepare_itk
 from emim.machine.looks import look_at_each
 from emim.machine.memory import free_memory
+from emim.replace import replace_file
 from emim.volumes.cached_case import CachedCase, Crop, open_case, read_summary, write_case
 from emim.volumes.fingerprint import fingerprints, known_fingerprints
 from emim.volumes.io import read_header
@@ -267,7 +269,7 @@ def _build_case(
 def _move_into_place(temporary: Path, final: Path) -> None:
     for _ in range(3):
         try:
-            os.rename(temporary, final)
+            replace_file(temporary, final)
             return
         except OSError:
             if read_summary(final):  # another process was faster
@@ -276,7 +278,7 @@ def _move_into_place(temporary: Path, final: Path) -> None:
                 raise
             # A damaged case is in the way. It moves aside first: deleting is not atomic.
             aside = temporary.with_name(f"damaged-{uuid.uuid4().hex[:8]}")
-            os.rename(final, aside)
+            replace_file(final, aside)
             shutil.rmtree(aside, ignore_errors=True)
     raise OSError(f"{final} cannot be replaced")
 
@@ -323,7 +325,7 @@ def _claim(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MARKER).exists():
-            if any(folder.iterdir()) and not (folder / MARKER).exists():  # not made just now either
+            if folder_content(folder) and not (folder / MARKER).exists():  # not made just now either
                 raise EmimError(
                     "The folder for prepared cases is not empty and is not a cache of EMIM.",
                     folder,
