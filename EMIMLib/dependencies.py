@@ -17,9 +17,7 @@ from pathlib import Path
 from emim.errors import EmimError
 
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
-# Before 2.5 memory of a "cuda" without a number cannot be asked for; 2.9 convolves in three dimensions and
-# bfloat16 without cuDNN, several times slower and larger (PyTorch issues 166122 and 166643).
-TORCH = "torch>=2.5,!=2.9.0,!=2.9.1"
+TORCH = "torch>=2.5"  # before, memory of a "cuda" without a number cannot be asked for
 TORCH_SAFE = "2.6"  # before it, reading weights of a hostile model could run code (CVE-2025-32434)
 PINNED = ("numpy", "SimpleITK", "torch", "torchvision")  # pip must not replace what Slicer runs on
 

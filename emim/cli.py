@@ -32,7 +32,7 @@ from emim.commands.shared import (
 from emim.commands.study import add_study
 from emim.commands.training import add_finetune, add_pretrain
 from emim.errors import EXIT_SOME_FAILED, Cancelled, EmimError
-from emim.events import Events, nobody_reads, to_terminal
+from emim.events import Events, to_terminal
 from emim.inference.quality import QUALITIES
 from emim.machine.distributed import (
     joined,
@@ -86,10 +86,10 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
             return 0
         events.status(str(stop) or "Stopped.")
         return EXIT_CANCELLED
+    except BrokenPipeError:  # the reader of our output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if nobody_reads(error):  # the reader of our output has seen enough, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         hint = "Check the path, its rights and the disk."
         events.error(f"{error.strerror or error}.", error.filename, hint)
         return EXIT_BAD_INPUT

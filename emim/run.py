@@ -209,9 +209,7 @@ class RunFolder:
             yield
         except OSError as error:
             hint = "Close the program that has it open, and check the disk. The run goes on."
-            self.events.warning(
-                f"{what} could not be written: {error.strerror or error}.", error.filename, hint
-            )
+            self.events.warning(f"{what} could not be made: {error.strerror or error}.", error.filename, hint)
 
     def close(self) -> None:
         if self.leads:

@@ -80,14 +80,19 @@ def test_windows_does_not_lend_a_gpu_the_memory_of_the_machine(gpus, monkeypatch
     assert gpus["fraction"] == [pytest.approx(7 / 8 - 0.03)]
 
 
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize(
     ("version", "allowed"), [(90701, True), (90800, False), (91002, False), (91500, True), (None, True)]
 )
-def test_convolutions_are_not_in_tf32_where_that_is_broken(gpus, monkeypatch, version, allowed):
+def test_convolutions_are_not_in_tf32_where_that_is_broken(gpus, monkeypatch, version, allowed, old):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0" if old else "2.10.0"))
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    open_device("cuda")
+    events = Told()
+    open_device("cuda", events)
     assert torch.backends.cudnn.allow_tf32 is allowed
+    # PyTorch before 2.9 convolves with it, wrong or not.
+    assert [("without cuDNN" in w) for w in events.told] == ([] if allowed or old else [True])
 
 
 def test_apples_gpus_need_a_torch_that_can_segment_on_them(monkeypatch):

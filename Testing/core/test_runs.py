@@ -436,7 +436,7 @@ def test_a_viewer_that_holds_a_preview_or_the_verdict_does_not_end_the_training(
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert events[-1]["type"] == "result"
     told = {e["what"] for e in events if e["type"] == "warning"}
-    assert told >= {"The preview could not be written: in use.", "The verdict could not be written: in use."}
+    assert told >= {"The preview could not be made: in use.", "The verdict could not be made: in use."}
 
 
 def test_a_run_folder_is_known_by_every_name_it_has(tmp_path, monkeypatch):

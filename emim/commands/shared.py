@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emim.errors import EmimError
-from emim.events import Events
+from emim.events import Events, nobody_reads
 from emim.machine.distributed import on_first_rank
 
 
@@ -88,9 +88,17 @@ def spare_inputs(options: argparse.Namespace) -> None:
 
 
 def say(events: Events, text: str) -> None:
-    """Print a command's answer for a person; with --json the result event holds it."""
-    if not events.json_lines:
-        print(text)
+    """Print a command's answer for a person; with --json the result event holds it.
+
+    Raises:
+        BrokenPipeError: when nobody reads it.
+    """
+    if events.json_lines:
+        return
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise BrokenPipeError if nobody_reads(error) else error from None
 
 
 def select_cases(found: Any, options: argparse.Namespace) -> Any:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 
-BROKEN_TF32 = range(90800, 91500)  # versions of cuDNN: 9.8 to before 9.15
+# Versions of cuDNN, 9.8 to before 9.15, that may convolve wrongly in three dimensions; since 2.9 torch does
+# without them there, in half precision (PyTorch pull requests 166480 and 167024).
+BROKEN_CUDNN = range(90800, 91500)
 SPARED = 0.03  # of a GPU's memory on Windows, for what is not torch's
 
 
@@ -33,10 +35,10 @@ def open_device(name: str = "auto", events: Events | None = None) -> torch.devic
         return device
     try:
         if device.type == "cuda":
-            _set_up_cuda(device)
+            _set_up_cuda(device, events)
         torch.zeros(1, device=device).add_(1).item()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         hint = "Close what else uses it, update its driver, or install a torch build that supports it"
         if name != "auto" or launched_size() > 1:
             what = f"The device {str(device)!r} cannot compute: {reason}."
@@ -95,14 +97,16 @@ def mixed_precision(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
-def _set_up_cuda(device: torch.device) -> None:
+def _set_up_cuda(device: torch.device, events: Events | None) -> None:
     import torch
 
     if device.index is not None:
         torch.cuda.set_device(device)  # for what asks no tensor where it is, such as pinned memory and NCCL
-    # Convolutions in three dimensions may be wrong there (PyTorch pull request 167024).
-    if torch.backends.cudnn.version() in BROKEN_TF32:
+    if torch.backends.cudnn.version() in BROKEN_CUDNN:
         torch.backends.cudnn.allow_tf32 = False
+        if torch.__version__ >= (2, 9) and events is not None:
+            what = f"torch {torch.__version__} convolves without cuDNN here, several times slower."
+            events.warning(what, hint="Install torch 2.11 or later, or cuDNN 9.15 or later.")
     if sys.platform == "win32":  # its driver lends memory of the machine, far slower, before it says "full"
         free, total = torch.cuda.mem_get_info(device)
         mine = free + torch.cuda.memory_reserved(device)

@@ -23,8 +23,9 @@ from torch import nn
 from emim.config import PretrainConfig
 from emim.masking.tokens import ModalityTokens
 from emim.masking.units import from_units
+from emim.networks.instance_norm import InstanceNorm
 from emim.networks.pointwise import Pointwise
-from emim.networks.residual_unet import InstanceNorm, ResidualEncoder, decode, decoder_levels
+from emim.networks.residual_unet import ResidualEncoder, decode, decoder_levels
 
 LIGHT_LEVEL = 2  # where the light decoder ends: a stride of 4
 

@@ -14,33 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from emim.networks.convolution import Convolution
+from emim.networks.instance_norm import InstanceNorm
 from emim.networks.pointwise import Pointwise
-
-
-class InstanceNorm(nn.InstanceNorm3d):
-    """Instance normalisation with learned scale and shift.
-
-    On CPUs it is computed as a group normalisation of one channel a group, or of one volume after the other
-    as a batch normalisation, which is the same: PyTorch's instance normalisation goes through a slower
-    kernel there, as does the gradient of group normalisation with channels last.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, affine=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        if x.requires_grad and not x.is_contiguous():
-            return torch.cat([self._as_batch(volume) for volume in x.split(1)])
-        return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
-
-    def _as_batch(self, x: torch.Tensor) -> torch.Tensor:
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class ResidualBlock(nn.Module):

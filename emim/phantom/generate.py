@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -102,7 +103,7 @@ def generate(
     events = events or Events()
     events.status(f"Making {subjects} synthetic heads in {folder}")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = part.with_suffix(".old")
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)

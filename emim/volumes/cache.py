@@ -269,7 +269,8 @@ def _build_case(
 def _move_into_place(temporary: Path, final: Path) -> None:
     for _ in range(3):
         try:
-            replace_file(temporary, final)
+            # Windows does not rename to a folder that is there, however long one waits.
+            (os.rename if final.exists() else replace_file)(temporary, final)
             return
         except OSError:
             if read_summary(final):  # another process was faster
