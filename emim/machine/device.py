@@ -23,7 +23,8 @@ def open_device(name: str = "auto", events: Events | None = None) -> torch.devic
     """The device of :func:`choose_device`, set up and tried, to compute on.
 
     A GPU may be there and yet not compute: others hold all of it, or the installed torch has no code for it.
-    Where none was asked for the CPU takes its place, and a warning tells.
+    Where none was asked for the CPU takes its place, and a warning tells. A GPU that is named by its number
+    stays the current one of the process.
 
     Raises:
         EmimError: as :func:`choose_device`; when a GPU that was asked for cannot compute.
