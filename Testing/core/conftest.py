@@ -6,6 +6,7 @@ import pytest
 
 from emim.config import FinetuneConfig, PretrainConfig, override, with_preset
 from emim.errors import Cancelled
+from emim.events import Events
 from emim.training.structures import parse_structures
 
 SMALL = {
@@ -30,6 +31,22 @@ def phantoms(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache") / "cache"
+
+
+class Told(Events):
+    """Keeps the warnings in ``told``."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def warning(self, what, where=None, hint=None):
+        self.told.append(what)
+
+
+@pytest.fixture
+def told():
+    return Told()
 
 
 @pytest.fixture

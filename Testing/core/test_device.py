@@ -6,21 +6,11 @@ from torch.torch_version import TorchVersion
 
 from emim.cli import run_command
 from emim.errors import EmimError
-from emim.events import Events
 from emim.machine.device import choose_device, open_device
 from emim.machine.memory import free_memory, is_out_of_memory
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with …"
 GIB = 2**30
-
-
-class Told(Events):
-    def __init__(self):
-        super().__init__()
-        self.told = []
-
-    def warning(self, what, where=None, hint=None):
-        self.told.append(what)
 
 
 @pytest.fixture
@@ -48,12 +38,11 @@ def gpus(monkeypatch):
     return asked
 
 
-def test_a_gpu_that_cannot_compute_is_passed_over_unless_it_was_asked_for(gpus):
-    events = Told()
-    assert open_device("auto", events).type == "cuda" and not events.told
+def test_a_gpu_that_cannot_compute_is_passed_over_unless_it_was_asked_for(gpus, told):
+    assert open_device("auto", told).type == "cuda" and not told.told
     gpus["broken"] = NO_KERNEL
-    assert open_device("auto", events) == torch.device("cpu")
-    assert len(events.told) == 1 and "no kernel image" in events.told[0] and "Compile" not in events.told[0]
+    assert open_device("auto", told) == torch.device("cpu")
+    assert len(told.told) == 1 and "no kernel image" in told.told[0] and "Compile" not in told.told[0]
     with pytest.raises(EmimError, match="'cuda:1' cannot compute.*no kernel image") as caught:
         open_device("cuda:1")
     assert "device cpu" in caught.value.hint
@@ -84,15 +73,14 @@ def test_windows_does_not_lend_a_gpu_the_memory_of_the_machine(gpus, monkeypatch
 @pytest.mark.parametrize(
     ("version", "allowed"), [(90701, True), (90800, False), (91002, False), (91500, True), (None, True)]
 )
-def test_convolutions_are_not_in_tf32_where_that_is_broken(gpus, monkeypatch, version, allowed, old):
+def test_convolutions_are_not_in_tf32_where_that_is_broken(gpus, told, monkeypatch, version, allowed, old):
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0" if old else "2.10.0"))
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    events = Told()
-    open_device("cuda", events)
+    open_device("cuda", told)
     assert torch.backends.cudnn.allow_tf32 is allowed
     # PyTorch before 2.9 convolves with it, wrong or not.
-    assert [("without cuDNN" in w) for w in events.told] == ([] if allowed or old else [True])
+    assert [("without cuDNN" in w) for w in told.told] == ([] if allowed or old else [True])
 
 
 def test_apples_gpus_need_a_torch_that_can_segment_on_them(monkeypatch):

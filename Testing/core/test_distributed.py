@@ -17,7 +17,6 @@ from rank_program import LOSSES, StopAt, rows
 from emim.cli import main
 from emim.config import to_dict
 from emim.errors import Cancelled, EmimError
-from emim.events import Events
 from emim.machine import distributed
 from emim.run import load_tensors
 from emim.training import optimisation, start
@@ -306,7 +305,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(phantoms, cache, sma
             torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def test_a_gpu_that_is_too_small_gets_smaller_micro_batches(small_pretrain, monkeypatch):
+def test_a_gpu_that_is_too_small_gets_smaller_micro_batches(small_pretrain, monkeypatch, told):
     config = small_pretrain(train__batch=8).train
     network = torch.nn.Linear(1, 1)
     computed, room = [], {}
@@ -318,36 +317,24 @@ def test_a_gpu_that_is_too_small_gets_smaller_micro_batches(small_pretrain, monk
         return model(batch["x"]).mean(), {}
 
     monkeypatch.setattr(optimisation, "has_own_memory", lambda device: True)
-    events = Told()
     for samples, wanted in ((8, 8), (3, 2), (1, 1)):
         room["samples"] = samples
         steps = Optimisation(network, config, torch.device("cpu"), compute_loss)
         before = network.weight.clone()
-        steps.fit({"x": torch.ones(8, 1)}, 0, events)
+        steps.fit({"x": torch.ones(8, 1)}, 0, told)
         assert steps.micro_batch == wanted and torch.equal(network.weight, before)
         assert network.weight.grad is None
-    assert [t.split(" holds ")[1][:6] for t in events.told] == ["2 of 8", "1 of 8"]
+    assert [t.split(" holds ")[1][:6] for t in told.told] == ["2 of 8", "1 of 8"]
     room["samples"] = 0
     with pytest.raises(EmimError, match="does not suffice"):
-        Optimisation(network, config, torch.device("cpu"), compute_loss).fit(
-            {"x": torch.ones(8, 1)}, 0, events
-        )
+        Optimisation(network, config, torch.device("cpu"), compute_loss).fit({"x": torch.ones(8, 1)}, 0, told)
     computed.clear()
     room["samples"] = 8
     given = dataclasses.replace(config, micro_batch=4)
     steps = Optimisation(network, given, torch.device("cpu"), compute_loss)
-    steps.fit({"x": torch.ones(8, 1)}, 0, events)
+    steps.fit({"x": torch.ones(8, 1)}, 0, told)
     steps.advance({"x": torch.ones(8, 1)}, 0)
     assert computed == [4, 4], "what was asked for is not tried"
-
-
-class Told(Events):
-    def __init__(self):
-        super().__init__()
-        self.told = []
-
-    def warning(self, what, where=None, hint=None):
-        self.told.append(what)
 
 
 def test_a_divergence_is_found_late_but_never_saved(small_pretrain):

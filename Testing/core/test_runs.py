@@ -18,7 +18,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from emim.cli import main
+from emim.cli import EXIT_BAD_INPUT, main, run_command
+from emim.commands.shared import say
 from emim.config import NetworkConfig, PretrainConfig, override
 from emim.errors import Cancelled, EmimError
 from emim.events import Events, nobody_reads, to_terminal
@@ -461,3 +462,16 @@ def test_events_end_quietly_where_nobody_reads_on_windows(monkeypatch):
     events.status("one")
     assert events.stream is None
     assert not nobody_reads(OSError(errno.EINVAL, "Invalid argument", "a?b.nii"))
+    with monkeypatch.context() as patched, pytest.raises(BrokenPipeError):
+        patched.setattr("sys.stdout", Closed())
+        say(Events(), "an answer")
+
+
+def test_on_windows_a_file_that_fails_without_its_name_is_no_reader_that_left(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise OSError(errno.EINVAL, "Invalid argument")  # as writes to a share that is gone
+
+    monkeypatch.setattr("emim.events.os", types.SimpleNamespace(name="nt"))
+    monkeypatch.setattr("emim.machine.device.open_device", fail)
+    assert run_command(["info"]) == EXIT_BAD_INPUT
+    assert "Invalid argument" in capsys.readouterr().err
