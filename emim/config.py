@@ -274,7 +274,7 @@ class FinetuneConfig:
         labelled: train on this many of the labelled training cases, drawn by the seed; None: all.
         structures: what to segment, larger ones first where they overlap; empty: each label value.
         overlapping: structures are regions that may overlap (sigmoid); else exclusive (softmax).
-        foreground_share: share of crops centred on a labelled voxel.
+        foreground_share: share of crops around a labelled voxel.
         modality_dropout: chance that a training sample keeps a random choice of its modalities only, from one
             of them to all.
         transferred_rate: learning rate of transferred weights, as a share of ``train.learning_rate``,

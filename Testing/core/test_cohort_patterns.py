@@ -35,7 +35,8 @@ NAMES = {
     "FLAIR": """flair.nii.gz; fla.nii.gz; AX T2 FLAIR; t2_flair; T2-FLAIR
         BraTS-GLI-00012-000-t2f.nii.gz; sub-01_FLAIR.nii.gz; study1_FLAIR.nii.gz
         t2_tirm_tra_dark-fluid; 3D FLAIR; FLAIR +C; FLAIR_to_T1.nii.gz
-        sub-1_space-T1w_FLAIR.nii.gz; T2W_FLAIR; FLAIR_1; Sag 3D T2 FLAIR""",
+        sub-1_space-T1w_FLAIR.nii.gz; T2W_FLAIR; FLAIR_1; Sag 3D T2 FLAIR
+        t2_space_flair_sag; t2_space_dark-fluid_sag_p2_iso; t2_spc_da-fl_sag""",
     "PD": "pd.nii.gz; PDw; proton_density; IXI002-Guys-0828-PD.nii.gz; sub-01_PDw.nii.gz",
     "T2star": "T2*; AX T2* GRE; t2star; sub-01_T2star.nii.gz; AX GRE; T2_star",
     "SWI": "swi.nii.gz; AX SWI; SWAN; sub-1_swi.nii.gz",

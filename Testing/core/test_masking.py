@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emim.config import MaskConfig
-from emim.masking.patterns import MODAL, PATCH, POSITION, VISIBLE, draw_mask
+from emim.masking.patterns import MODAL, PATCH, POSITION, VISIBLE, draw_mask, only_drops
 from emim.masking.tokens import ModalityTokens
 from emim.masking.units import from_units, to_units, to_voxels
 
@@ -57,6 +57,17 @@ def test_hybrid_never_drops_more_than_the_ratio_allows():
     for seed in range(20):
         kinds = draw("hybrid", np.ones(2, bool), seed=seed, ratio=0.4)
         assert not (kinds == MODAL).any() and abs((kinds > 0).mean() - 0.4) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("modalities", "ratio", "alone"), [(2, 0.5, True), (4, 0.25, True), (2, 0.75, False), (4, 0.5, False)]
+)
+def test_it_is_known_when_hybrid_masks_only_drop(modalities, ratio, alone):
+    kinds = np.stack([draw("hybrid", np.ones(modalities, bool), seed=s, ratio=ratio) for s in range(20)])
+    assert (set(np.unique(kinds)) == {VISIBLE, MODAL}) == alone
+    assert only_drops(MaskConfig(pattern="hybrid", ratio=ratio), modalities) == alone
+    assert not only_drops(MaskConfig(pattern="hybrid", ratio=ratio, max_dropped=0), modalities)
+    assert not only_drops(MaskConfig(pattern="modal", ratio=ratio), modalities)
 
 
 def test_m3ae_drops_any_number_of_modalities_and_keeps_its_total():

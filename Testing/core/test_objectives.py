@@ -9,7 +9,7 @@ from emim.objectives.barlow import barlow_loss
 from emim.objectives.collapse_lines import collapse_lines
 from emim.objectives.gauges import effective_rank, mean_correlation, output_variance, uniformity
 from emim.objectives.observations import cell_observations
-from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
+from emim.objectives.reconstruction import masked_mean, measured, normalise_units, voxel_error
 from emim.objectives.regulariser import Projector, Regulariser, uniformity_loss, vicreg_loss
 
 
@@ -87,7 +87,9 @@ def test_normalised_targets_have_unit_statistics_over_foreground():
     torch.manual_seed(0)
     target = 3 + 2 * torch.randn(1, 2, 8, 8, 8)
     foreground = torch.rand(1, 1, 8, 8, 8) > 0.3
-    unit = normalise_units(target, foreground, 4)[0, 1, :4, 4:, :4][foreground[0, 0, :4, 4:, :4]]
+    unit = normalise_units(target, measured(target, foreground), 4)[0, 1, :4, 4:, :4][
+        foreground[0, 0, :4, 4:, :4]
+    ]
     assert abs(unit.mean()) < 1e-4 and abs(unit.var(unbiased=False) - 1) < 1e-3
 
 

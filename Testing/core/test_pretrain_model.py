@@ -42,6 +42,25 @@ def make_batch(config, seed=0, batch=2, modalities=3):
     }
 
 
+def test_what_a_modality_did_not_measure_is_not_scored(settings):
+    """Its voxels are exactly 0 inside the foreground of the others: its field of view is smaller."""
+    config = settings(regulariser__name="none", normalise_targets=True)
+    model, data = PretrainModel(3, config), make_batch(config)
+    data["target"][:, 1, :5] = 0
+    with torch.inference_mode():
+        result = model.reconstruct(data)
+        whole = make_batch(config)
+        before = model.reconstruct(whole)
+    assert not result["scored"][:, 1, :5].any() and before["scored"][:, 1, :5].any()
+    assert torch.equal(result["scored"][:, 1, 5:], before["scored"][:, 1, 5:])
+    assert model.count_scored(data) == result["scored"].sum()
+    unit = config.mask.unit
+    cut = tuple(slice(n, n + unit) for n in (5 // unit * unit, 0, 0))  # its first planes are not measured
+    kept = (data["foreground"][0, 0] & (data["target"][0, 1] != 0))[cut]
+    values = result["target"][0, 1][cut][kept]
+    assert abs(values.mean()) < 1e-4 and abs(values.var(unbiased=False) - 1) < 1e-3
+
+
 # ---- decoders -----------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from emim.config import (
     to_dict,
     with_preset,
 )
-from emim.errors import EmimError
+from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.masking.units import to_voxels
 from emim.package.bundle import read_package
@@ -42,6 +42,7 @@ from emim.training.structures import (
     parse_structures,
 )
 from emim.volumes.cache import build_cache
+from emim.volumes.cached_case import CachedCase
 
 
 def cohort(count=10, sessions=2):
@@ -491,6 +492,18 @@ def test_excluded_cases_are_never_read(phantoms, cache, tmp_path, small_pretrain
     assert built and "sub-002" not in {c.id for c in built}
 
 
+def test_hybrid_masks_that_would_only_drop_modalities_are_told(
+    phantoms, tmp_path, small_pretrain, seen_rates
+):
+    for name, ratio in (("dropped", 0.5), ("hybrid", 0.75)):
+        seen_rates()
+        with pytest.raises(Cancelled):
+            config = small_pretrain(modalities=("T1", "T2"), mask__ratio=ratio)
+            pretrain(phantoms, tmp_path / name, config, cache=tmp_path / "cache")
+        events = (tmp_path / name / "events.jsonl").read_text()
+        assert ("Each mask hides one of 2 modalities and nothing else" in events) == (name == "dropped")
+
+
 def test_labelled_fractions_are_nested(phantoms, cache, tmp_path, small_finetune):
     chosen = []
     for count in (1, 2):
@@ -582,6 +595,22 @@ def test_collapse_lines_are_of_people_not_of_examinations(cases, small_pretrain)
     again = [dataclasses.replace(c, id=f"{c.id}-{n}") for c in cases for n in range(3)]
     once = cohort_collapse_lines(config, cases, Events())
     assert cohort_collapse_lines(config, again, Events()) == once
+
+
+def test_collapse_lines_leave_out_what_a_modality_did_not_measure(cases, small_pretrain, monkeypatch):
+    """A slab of one modality set to 0, as preparation does outside its field of view, hardly moves them."""
+    config, whole = small_pretrain(), CachedCase.crop
+    before = cohort_collapse_lines(config, cases, Events())
+
+    def cut(self, start, size):
+        read = whole(self, start, size)
+        read.image[1, : size[0] // 2] = 0
+        return read
+
+    monkeypatch.setattr(CachedCase, "crop", cut)
+    after = cohort_collapse_lines(config, cases, Events())
+    assert after["L_a"] == pytest.approx(before["L_a"], rel=0.1)
+    assert after["L_c"] == pytest.approx(before["L_c"], rel=0.1)
 
 
 def test_a_case_that_a_gpu_cannot_hold_is_shown_in_part(cases, small_pretrain):

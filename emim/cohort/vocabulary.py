@@ -21,7 +21,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         *("t2", "t2w", "t2wi", "t2 weighted", "t2 se", "t2 tse", "t2 fse", "t2 frfse", "t2 3d", "t2 fs"),
         *("t2 space", "t2 spc", "t2 cube", "t2 blade", "t2 propeller", "t2 haste"),
     ),
-    "FLAIR": ("flair", "fla", "t2f", "t2 flair", "t2w flair", "3dflair", "flair 3d", "dark fluid"),
+    "FLAIR": ("flair", "fla", "t2f", "t2 flair", "t2w flair", "3dflair", "flair 3d", "dark fluid", "da fl"),
     "PD": ("pd", "pdw", "pdwi", "pdfs", "proton density"),
     "STIR": ("stir",),
     "DIR": ("dir", "double inversion recovery"),
@@ -74,7 +74,7 @@ NO_CONTRAST = re.compile(
 )
 # "FLAIR_to_T1" and "space-T1w_FLAIR" name the image that another was registered to.
 REGISTERED_TO = re.compile(
-    rf"{BEGIN}(?:to|onto|space|in|reg|coreg)[\W_]+(?:t1\w?\w?|t2w?|flair|fla|dwi|adc)(?:[\W_]*space)?{END}",
+    rf"{BEGIN}(?:(?:to|onto|in|reg|coreg)[\W_]+|space-)(?:t1\w?\w?|t2w?|flair|fla|dwi|adc)(?:[\W_]*space)?{END}",
     re.I,
 )
 # Whose examination it is and which, in names of BIDS: "ses-post" is after surgery, not after contrast.

@@ -129,6 +129,12 @@ def draw_mask(config: MaskConfig, present: np.ndarray, units: int, rng: np.rando
     return kinds
 
 
+def only_drops(config: MaskConfig, modalities: int) -> bool:
+    """Whether a hybrid mask of so many modalities always hides a whole one, and that is all of the ratio."""
+    drops = config.max_dropped >= 1 and modalities > 1
+    return config.pattern == "hybrid" and drops and math.isclose(config.ratio * modalities, 1)
+
+
 def _count(share: float, units: int) -> int:
     """Units that make up ``share``, rounded up as in the definition, but not by a rounding error."""
     return math.ceil(share * units - 1e-9)

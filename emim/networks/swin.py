@@ -88,11 +88,12 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList(SwinBlock(width, window + 1) for _ in range(blocks))
         self.downsample = PatchMerging(width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens after the blocks, and those merged."""
         boxes = [window_boxes(x.shape[1:4], self.window, shifted) for shifted in (False, True)]
         for i, block in enumerate(self.blocks):
             x = block(x, boxes[i % 2])
-        return self.downsample(x)
+        return x, self.downsample(x)
 
 
 class SwinEncoder(nn.Module):
@@ -129,12 +130,20 @@ class SwinEncoder(nn.Module):
         Each position is normalised over its channels. Sides must be multiples of 2^(stages + 1). The levels
         are channels-last in memory.
         """
+        return self.with_attended(x)[0]
+
+    def with_attended(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Levels as from :meth:`forward`, and the finest tokens after their blocks, of the finest's shape.
+
+        Swin UNETR's finest level is the embedding, a linear map of the voxels that no block has seen.
+        """
         tokens = self.patch_embed(x)
-        pyramid = [_level(tokens)]
+        pyramid, attended = [_level(tokens)], []
         for stage in self.stages:
-            tokens = stage(tokens)
+            before, tokens = stage(tokens)
+            attended.append(before)
             pyramid.append(_level(tokens))
-        return pyramid
+        return pyramid, _level(attended[0])
 
 
 def _level(tokens: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,16 @@
 """The pre-training network on a Swin transformer: modality tokens, the encoder, a choice of decoders.
 
-* linear: SimMIM's (arXiv 2111.09886): one linear map of the coarsest level writes all voxels below each of
-  its positions.
+* linear: a linear map of each level writes all voxels below each of its positions, and the results are added
+  up. SimMIM (arXiv 2111.09886) reads the coarsest level alone, whose few numbers cannot hold what 16³ voxels
+  of several modalities look like.
 * light: the coarse end of Swin UNETR's decoder, down to a stride of 8, and a linear map that writes 8³ voxels
   at each position; it carries what surroundings and anatomy tell. To it a linear map of the encoder's finest
-  level is added, which carries what the other modalities show at the same place. In the spirit of
+  tokens is added, which carries what the other modalities show at the same place. In the spirit of
   :mod:`emim.networks.pretrainer`.
 * deep: all of Swin UNETR's decoder.
+
+The finest tokens are read after the blocks of the first stage: before them they are linear in the voxels, and
+nothing read there can depend on what is hidden.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ LIGHT_LEVEL = 2  # the pyramid level at which the light decoder ends
 class SwinPretrainer(nn.Module):
     """Reconstructs the hidden part of a crop and gives the feature pyramid.
 
-    Sub-modules ``tokens``, ``encoder`` and ``decoder`` have the names and shapes of those of
+    Sub-modules ``tokens`` and ``encoder`` have the names and shapes of those of
     :class:`emim.networks.swin_segmenter.SwinSegmenter`.
 
     Args:
@@ -47,17 +51,12 @@ class SwinPretrainer(nn.Module):
         widths, stages = network.widths, len(network.stages)
         self.tokens = ModalityTokens(modalities)
         self.encoder = SwinEncoder(modalities, network.filters, network.stages)
-        self.decoder, self.fine_head = None, None
-        if config.decoder == "linear":
-            self.head = VoxelBlocks(widths[-1], modalities, PATCH * 2**stages)
-        elif config.decoder == "light":
-            up = max(0, stages - LIGHT_LEVEL)
-            self.decoder = SwinDecoder(modalities, widths, up)
-            self.head = VoxelBlocks(widths[stages - up], modalities, PATCH * 2 ** (stages - up))
-            self.fine_head = VoxelBlocks(widths[0], modalities, PATCH)
-        else:
-            self.decoder = SwinDecoder(modalities, widths, stages + 1)
-            self.head = VoxelBlocks(widths[0], modalities, 1)
+        up = {"linear": 0, "light": max(0, stages - LIGHT_LEVEL), "deep": stages + 1}[config.decoder]
+        self.up_layers = None if config.decoder == "linear" else SwinDecoder(modalities, widths, up)
+        level = max(0, stages - up)
+        self.head = VoxelBlocks(widths[level], modalities, 1 if up > stages else PATCH * 2**level)
+        between = {"linear": range(stages), "light": range(1), "deep": range(0)}[config.decoder]
+        self.fine_head = nn.ModuleList(VoxelBlocks(widths[i], modalities, PATCH * 2**i) for i in between)
 
     def encode(self, x: torch.Tensor, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Feature pyramid, finest first, of ``x`` (B, M, Z, Y, X) with ``hidden`` voxels replaced."""
@@ -66,11 +65,11 @@ class SwinPretrainer(nn.Module):
     def forward(self, x: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Reconstruction (B, M, Z, Y, X) and feature pyramid of the masked view."""
         volume = self.tokens(x, hidden)
-        features = self.encoder(volume)
-        decoded = features[-1] if self.decoder is None else self.decoder(features, volume)
+        features, attended = self.encoder.with_attended(volume)
+        decoded = features[-1] if self.up_layers is None else self.up_layers(features, volume)
         reconstruction = self.head(decoded)
-        if self.fine_head is not None:
-            reconstruction = reconstruction + self.fine_head(features[0])
+        for readout, level in zip(self.fine_head, [attended, *features[1:]], strict=False):
+            reconstruction = reconstruction + readout(level)
         return reconstruction, features
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from emim.errors import EmimError
 
-# The residual U-Net's decoder, where pre-training has one, starts anew: carried over it was worse on
+# The decoder, where pre-training has one, starts anew: the residual U-Net's, carried over, was worse on
 # synthetic heads and no better on real ones (Testing/benchmarks/STUDIES.md, section 13).
 FOR_PRETRAINING = ("head.", "fine_head.", "up_layers.")
 

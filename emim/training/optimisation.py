@@ -52,7 +52,7 @@ def make_optimiser(
     fused: bool = False,
     head_start: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW; tokens, biases and normalisation scales (fewer than two dimensions) do not decay.
+    """AdamW; what has fewer than two dimensions (tokens, biases, normalisation scales) does not decay.
 
     Args:
         rates: learning rate of named parameters as a share of the run's; 1 where not named.

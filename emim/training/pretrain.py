@@ -14,6 +14,7 @@ from emim.errors import Cancelled, EmimError
 from emim.events import Events
 from emim.machine.device import open_device
 from emim.machine.distributed import joined, on_first_rank, on_ranks
+from emim.masking.patterns import only_drops
 from emim.objectives.verdict import judge
 from emim.report.page import update_report
 from emim.run import RunFolder, write_json
@@ -115,8 +116,14 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
             "No subject validates: the run cannot be judged.",
             hint="Three subjects or more, or train.validation, give it one.",
         )
-    training, validation = prepare_cases(run, cohort, split, cache)
     config = run.config
+    if config.objective != "contrastive" and only_drops(config.mask, modalities := len(cohort.modalities)):
+        events.warning(
+            f"Each mask hides one of {modalities} modalities and nothing else: "
+            f"that is all of mask.ratio {config.mask.ratio:g}.",
+            hint="A higher ratio, such as 0.75, hides positions and patches, too, as hybrid masks should.",
+        )
+    training, validation = prepare_cases(run, cohort, split, cache)
 
     events.status("Loading torch.")
     from emim.machine.heap import keep_large_blocks

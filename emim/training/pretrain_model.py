@@ -13,7 +13,7 @@ from emim.masking.patterns import KINDS
 from emim.masking.units import to_voxels
 from emim.networks.build import build_pretrainer
 from emim.objectives.half_view import half_at
-from emim.objectives.reconstruction import normalise_units, voxel_error
+from emim.objectives.reconstruction import measured, normalise_units, voxel_error
 from emim.objectives.regulariser import Regulariser
 
 
@@ -50,16 +50,16 @@ class PretrainModel(nn.Module):
 
         Returns:
             ``prediction``, ``target`` and ``error`` (B, M, Z, Y, X); ``scored``, boolean, same shape:
-            voxels that enter the loss (hidden, of a modality that is there, foreground; with the
-            pattern "none", all but the hidden); ``kinds`` per voxel; ``features`` of the masked view.
+            voxels that enter the loss (hidden, foreground, and measured in a modality that is there;
+            with the pattern "none", all but the hidden); ``kinds`` per voxel; ``features`` of
+            the masked view.
         """
         kinds = to_voxels(batch["kinds"], self.config.mask.unit)
         present = batch["present"][:, :, None, None, None]
-        foreground = batch["foreground"]
         prediction, features = self.network(batch["input"], (kinds > 0) | ~present)
         target = batch["target"]
         if self.config.normalise_targets:
-            target = normalise_units(target, foreground, self.config.mask.unit)
+            target = normalise_units(target, measured(target, batch["foreground"]), self.config.mask.unit)
         return {
             "prediction": prediction,
             "target": target,
@@ -75,7 +75,8 @@ class PretrainModel(nn.Module):
 
     def _scored(self, batch: dict[str, torch.Tensor], kinds: torch.Tensor) -> torch.Tensor:
         hidden = kinds > 0 if self.config.mask.pattern != "none" else torch.ones_like(kinds, dtype=torch.bool)
-        return hidden & batch["present"][:, :, None, None, None] & batch["foreground"]
+        there = measured(batch["target"], batch["foreground"])
+        return hidden & batch["present"][:, :, None, None, None] & there
 
     def forward(
         self, batch: dict[str, torch.Tensor], step: int

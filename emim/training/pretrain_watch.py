@@ -17,7 +17,7 @@ from emim.masking.patterns import KINDS, draw_mask
 from emim.masking.units import to_voxels
 from emim.objectives.collapse_lines import collapse_lines
 from emim.objectives.gauges import output_variance
-from emim.objectives.reconstruction import masked_mean, normalise_units, voxel_error
+from emim.objectives.reconstruction import masked_mean, measured, normalise_units, voxel_error
 from emim.training.feature_gauges import feature_gauges, foreground_rows, one_of_each_subject
 from emim.training.pretrain_model import PretrainModel
 from emim.training.preview import Reconstruction
@@ -108,12 +108,14 @@ class PretrainWatch:
     def reconstruct(self, model: PretrainModel, device: torch.device) -> Reconstruction:
         """Original and reconstruction of a validation case.
 
-        The case is whole, not a training crop, up to 160 voxels a side; but a training crop for a vision
-        transformer, whose attention grows with the square of the voxels, and where the GPU holds no more.
+        The case is whole, not a training crop, up to 160 voxels a side; but a training crop for a
+        transformer, which has learnt no other distances, and where the GPU holds no more.
         """
         crop = self.config.train.crop
         try:
-            return self._reconstruct(model, device, crop if self.config.network.backbone == "vit" else 160)
+            return self._reconstruct(
+                model, device, 160 if self.config.network.backbone == "resunet" else crop
+            )
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -183,11 +185,11 @@ def cohort_collapse_lines(
             start = [(s - n) // 2 for s, n in zip(case.shape, shape, strict=True)]
             read = case.crop(start, shape)
             target = torch.from_numpy(read.image)
-            foreground = torch.from_numpy(read.foreground)[None]
+            there = measured(target, torch.from_numpy(read.foreground)[None])
             if config.normalise_targets:
-                target = normalise_units(target[None], foreground[None], unit)[0]
+                target = normalise_units(target[None], there[None], unit)[0]
             weight = _loss_weight(config, np.asarray(case.present), shape, rng)
-            yield target, weight * _inclusion(shape, config.train.crop) * foreground
+            yield target, weight * _inclusion(shape, config.train.crop) * there
 
     lines = collapse_lines(samples(), unit)
     events.progress(len(cases), len(cases), "case", "collapse lines")

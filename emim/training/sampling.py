@@ -176,7 +176,8 @@ class FinetuneBatches(Batches):
 
     Args:
         structures: label values of each structure.
-        foreground_share: share of crops around a voxel of a structure (drawn evenly over structures).
+        foreground_share: share of crops that hold a voxel of a structure in their middle half (structures are
+            drawn evenly, and within one the voxels that a case stores of each of its values).
         modality_dropout: chance that a sample keeps only a random non-empty subset of its modalities.
     """
 
