@@ -10,7 +10,6 @@ import SimpleITK as sitk  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 import vtk  # noqa: E402
-from EMIMSegmentLib.export_inputs import exportVolume, frameOf  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from segment_scene import (  # noqa: E402
     CORE_RADIUS,
@@ -27,6 +26,7 @@ from segment_scene import (  # noqa: E402
 )
 
 from EMIMLib import EmimError  # noqa: E402
+from EMIMLib.export_volume import exportVolume, frameOf  # noqa: E402
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -1,4 +1,4 @@
-"""Writing a volume to a file for the worker, its parent transforms applied.
+"""Writing a volume to a file, its parent transforms applied.
 
 The files of one run are all in the coordinates of one *frame*: the world, as the user sees it. Only when
 the reference volume itself lies under a transform that bends or shears, which no image file can express
@@ -152,7 +152,7 @@ def _write(image, ijkToRAS: np.ndarray, path: Path, name: str) -> None:
     voxels = image.GetNumberOfPoints() * image.GetScalarSize()
     if not storage.WriteData(node) or not path.is_file() or path.stat().st_size < voxels:
         raise EmimError(
-            _("The volume “{volume}” could not be written for the worker.").format(volume=name),
+            _("The volume “{volume}” could not be written.").format(volume=name),
             path,
-            _("Check the free space of the disk, and the temporary folder in the application settings."),
+            _("Check its free space and rights; the folder of temporary files is an application setting."),
         )

@@ -1,4 +1,4 @@
-"""Which loaded volume is which modality of a model, told from names and DICOM series descriptions.
+"""Which loaded volume is which modality, told from names and DICOM series descriptions.
 
 Volumes are first sorted into examinations, so that the T1 of one patient is never put beside the FLAIR
 of another: by their study or folder in the subject hierarchy, else by what their names say beside the
@@ -16,8 +16,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from emim.cohort.patterns import canonical, find_modality
-from EMIMSegmentLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
-from EMIMSegmentLib.result_nodes import isResult
+from EMIMLib.made_volumes import isResult
+from EMIMLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
 
 # Words beside the modality that differ between the series of one examination.
 _OF_THE_SERIES = {
