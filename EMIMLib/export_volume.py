@@ -104,6 +104,8 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     index = np.array(list(itertools.product(*ends)))
     points = index @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3]
     moved = np.array([transform.TransformPoint(*p) for p in points])
+    if not np.isfinite(moved).all():
+        raise _torn(volume)
     affine = np.linalg.lstsq(np.c_[index, np.ones(len(index))], moved, rcond=None)[0][:3].T
     spacing = np.linalg.norm(affine, axis=0)
     u, _scales, v = np.linalg.svd(affine / spacing)
@@ -111,12 +113,8 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     inAxes = moved @ np.linalg.inv(axes).T
     low, high = inAxes.min(0), inAxes.max(0)
     count = np.ceil(high - low - 1e-6).astype(int)
-    if not np.isfinite(moved).all() or np.prod(count, dtype=float) > GROWTH * np.prod(size, dtype=float):
-        raise EmimError(
-            _("The transform of the volume tears it apart."),
-            volume.GetName(),
-            _("Check the transform above it in the Transforms module, or remove it."),
-        )
+    if np.prod(count, dtype=float) > GROWTH * np.prod(size, dtype=float):
+        raise _torn(volume)
     grid = np.eye(4)
     grid[:3, :3], grid[:3, 3] = axes, axes @ (low + 0.5)
     reslice = vtk.vtkImageReslice()
@@ -129,6 +127,14 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     reslice.SetBackgroundLevel(image.GetScalarRange()[0])
     reslice.Update()
     return reslice.GetOutput(), grid
+
+
+def _torn(volume) -> EmimError:
+    return EmimError(
+        _("The transform of the volume tears it apart."),
+        volume.GetName(),
+        _("Check the transform above it in the Transforms module, or remove it."),
+    )
 
 
 def _indexTransform(grid: np.ndarray, transform, ijkToRAS: np.ndarray) -> vtk.vtkGeneralTransform:

@@ -135,9 +135,11 @@ def test_a_transform_that_tears_the_volume_apart_is_refused(tmp_path):
     spline = broken.GetTransformToParent()
     spline.GetTargetLandmarks().SetPoint(0, 1e5, 1e5, 1e5)
     spline.Modified()
-    volume.SetAndObserveTransformNodeID(broken.GetID())
-    with pytest.raises(EmimError, match="tears it apart"):
-        exportVolume(volume, tmp_path / "b.nrrd")
+    nothing = transform(np.diag([np.nan, 1.0, 1.0, 1.0]))
+    for node in (broken, nothing):
+        volume.SetAndObserveTransformNodeID(node.GetID())
+        with pytest.raises(EmimError, match="tears it apart"):
+            exportVolume(volume, tmp_path / "b.nrrd")
 
 
 def test_a_disk_that_refuses_is_an_error(tmp_path):
