@@ -1,4 +1,4 @@
-"""What the modules EMIMSegment and EMIMPretrain share: worker processes, models, settings, installation.
+"""What the modules EMIMSegment and EMIMPretrain share: worker processes, models, settings, loaded volumes.
 
 Importing this package is cheap and needs neither Qt nor Slicer. ``worker``, ``models``, ``interpreter``
 and ``dependencies.missing`` also work in plain Python.

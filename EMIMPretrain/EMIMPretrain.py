@@ -26,6 +26,7 @@ from EMIMPretrainLib.panel_state import PanelState
 from EMIMPretrainLib.patterns_section import PatternsSection
 from EMIMPretrainLib.pretrain_section import PretrainSection
 from EMIMPretrainLib.runs_section import RunsSection
+from EMIMPretrainLib.studies_section import StudiesSection
 from EMIMPretrainLib.watch_section import WatchSection
 
 from EMIMLib.installation_section import InstallationSection
@@ -71,6 +72,7 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = EMIMPretrainLogic()
         self.state = PanelState(self.update, self.selectRun)
         self.cohort = CohortSection(self.ui, self.logic, self.state)
+        self.studies = StudiesSection(self.ui, self.logic, self.state, self.cohort.scan)
         self.patterns = PatternsSection(self.ui, self.logic, self.state, self.cohort.scan)
         self.pretrain = PretrainSection(self.ui, self.logic, self.state)
         self.runs = RunsSection(self.ui, self.logic, self.state)
@@ -80,7 +82,8 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.installationCollapsibleButton.layout(), self.onInstallationChanged
         )
         # In the order of the data: what the first ones find decides what the later ones offer.
-        self.sections = [self.cohort, self.patterns, self.runs, self.pretrain, self.watch, self.finetune]
+        self.sections = [self.cohort, self.studies, self.patterns]
+        self.sections += [self.runs, self.pretrain, self.watch, self.finetune]
         self.addObserver(
             slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeLeaves, priority=FIRST
         )

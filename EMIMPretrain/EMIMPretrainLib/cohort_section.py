@@ -85,6 +85,7 @@ class CohortSection:
                 return _("Press <i>Scan</i> to see what the folder holds.")
             return _(
                 "<b>Choose the folder of your MRI</b>, with or without labels.<br>"
+                "DICOM? Load it, and <i>Add loaded studies</i> makes the folder.<br>"
                 "No data at hand? <i>Make a practice cohort</i> makes synthetic heads on this computer."
             )
         subjects = len({row.subject for row in table.rows})

@@ -11,6 +11,10 @@ Pre-train on a folder of images and fine-tune on those with labels::
     model = logic.startFinetuning(cohort, run.folder, structures, name="tumour", waitForCompletion=True)
     logic.installModel(model)
 
+To make the cohort of what is loaded, such as from DICOM, first::
+
+    logic.addStudies(logic.loadedStudies("/data/cohort"), "/data/cohort")
+
 To tell cases apart instead: ``startFinetuning(cohort, run.folder, classes="classes.csv", name=…)``.
 """
 
@@ -30,11 +34,13 @@ from EMIMLib import settings as machine
 from EMIMLib.models import InstalledModel, ModelRegistry
 
 from . import (
+    add_studies,
     case_classes,
     case_loader,
     charts,
     label_export,
     label_meaning,
+    loaded_studies,
     name_patterns,
     preview_volumes,
     run_inputs,
@@ -87,6 +93,10 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     matchPreview = staticmethod(name_patterns.matchPreview)
     namesIn = staticmethod(name_patterns.namesIn)
     loadCase = staticmethod(case_loader.loadCase)
+    # From DICOM: ``addStudies(loadedStudies(folder), folder)`` writes what is loaded, then scan the folder.
+    loadedStudies = staticmethod(loaded_studies.loadedStudies)
+    checkStudies = staticmethod(add_studies.checkStudies)
+    addStudies = staticmethod(add_studies.addStudies)
 
     def scan(
         self,
@@ -119,6 +129,10 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     def practiceFolder(self) -> Path:
         """Where the practice cohort is put."""
         return machine.runsFolder().parent / "practice-cohort"
+
+    def studiesFolder(self) -> Path:
+        """Where loaded studies are put unless another folder is chosen."""
+        return machine.runsFolder().parent / "cohort"
 
     def makePracticeCohort(
         self,

@@ -14,7 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.export_inputs import exportVolume, gridOf, isSheared
+from EMIMLib.export_volume import exportVolume, gridOf, isSheared
 from EMIMSegmentLib.worker_run import WorkerRun
 
 ROLE = "EMIM.alignment"  # node reference: volume to the transform that aligns it

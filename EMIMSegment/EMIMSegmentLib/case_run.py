@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.export_inputs import exportVolume, frameOf, gridOf, isSheared
+from EMIMLib.export_volume import exportVolume, frameOf, gridOf, isSheared
 from EMIMSegmentLib.input_checks import checkInputs
 from EMIMSegmentLib.worker_run import WorkerRun
 

@@ -7,8 +7,8 @@ import json
 import slicer
 from slicer.i18n import tr as _
 
+from EMIMLib.patient import putBeside
 from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
-from EMIMSegmentLib.patient import putBeside
 from EMIMSegmentLib.result_nodes import CLASSIFIED, MISSING, MODEL
 
 CLASS, PROBABILITY = "Class", "Probability"

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from slicer.i18n import tr as _
 
-from EMIMSegmentLib.guessing import examinationNumbers
-from EMIMSegmentLib.patient import itemName, patientItem, patientKey, studyItem
+from EMIMLib.guessing import examinationNumbers
+from EMIMLib.patient import itemName, patientItem, patientKey, studyItem
+from EMIMLib.volume_problem import volumeProblem
 
 
 class Problem(NamedTuple):
@@ -34,9 +35,10 @@ def checkInputs(card, inputs: dict) -> list[Problem]:
     problems += _duplicates(given)
     usable = {}
     for modality, node in given.items():
-        found = _volumeProblem(modality, node)
-        problems += found
-        if not any(p.blocking for p in found):
+        found = volumeProblem(node)
+        if found:
+            problems.append(Problem(modality, *found))
+        if not (found and found.blocking):
             usable[modality] = node
     problems += _apart(usable)
     problems += _patients(card, usable)
@@ -88,37 +90,6 @@ def _duplicates(given: dict) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _volumeProblem(modality: str, node) -> list[Problem]:
-    name = node.GetName()
-
-    def blocking(what: str, hint: str) -> list[Problem]:
-        return [Problem(modality, what.format(volume=name), hint, True)]
-
-    if node.IsA("vtkMRMLSegmentationNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
-        return blocking(_("“{volume}” is a segmentation, not an image."), _("Choose the MRI volume."))
-    if node.GetClassName() != "vtkMRMLScalarVolumeNode":
-        return blocking(
-            _("“{volume}” holds several values for each voxel (4-D, vector or colour)."),
-            _("Choose a volume with one value for each voxel; split a series first."),
-        )
-    image = node.GetImageData()
-    if image is None or min(image.GetDimensions()) < 1 or image.GetPointData().GetScalars() is None:
-        return blocking(_("“{volume}” is empty: it has no voxels."), _("Load it again."))
-    if image.GetNumberOfScalarComponents() != 1:
-        return blocking(_("“{volume}” holds several values for each voxel."), _("Split it first."))
-    low, high = image.GetScalarRange()
-    if not low < high:  # NaN as well
-        return blocking(
-            _("“{volume}” is empty: every voxel has the same value."),
-            _("Choose another volume, or load it again."),
-        )
-    thin = min(image.GetDimensions())
-    if thin < 4:
-        what = _("“{volume}” has only {count} slice(s).").format(volume=name, count=thin)
-        return [Problem(modality, what, _("The result will hardly be usable."), False)]
-    return []
 
 
 def _apart(usable: dict) -> list[Problem]:

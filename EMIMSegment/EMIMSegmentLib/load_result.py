@@ -11,7 +11,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.patient import putBeside
+from EMIMLib.patient import putBeside
 from EMIMSegmentLib.result_nodes import MISSING, MODEL, VALUE
 
 ENCLOSING_OPACITY = 0.4  # of a surface that others lie within

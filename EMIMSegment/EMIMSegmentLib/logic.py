@@ -22,13 +22,12 @@ from pathlib import Path
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from EMIMLib import EmimError, terminology
+from EMIMLib import EmimError, guessing, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
 from EMIMSegmentLib import (
     alignment,
     class_table,
     display,
-    guessing,
     input_checks,
     measured_content,
     result_nodes,
@@ -72,7 +71,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     # Inputs
 
     def guessInputs(self, card, chosen: Collection = ()) -> dict[str, guessing.Guess]:
-        """Modality to :class:`Guess` (node, reason); see :func:`EMIMSegmentLib.guessing.guessInputs`."""
+        """Modality to :class:`Guess` (node, reason); see :func:`EMIMLib.guessing.guessInputs`."""
         return guessing.guessInputs(card, chosen)
 
     def examinationsOf(self, card, volumes: Iterable) -> set[guessing.Examination]:

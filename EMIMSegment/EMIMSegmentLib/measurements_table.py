@@ -8,7 +8,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from EMIMSegmentLib.patient import putBeside
+from EMIMLib.patient import putBeside
 from EMIMSegmentLib.result_nodes import MEASUREMENTS, measurementsTable
 
 STRUCTURE, VOLUME, DIAMETER, MEAN = "Structure", "Volume [mL]", "Largest diameter [mm]", "Mean {modality}"

@@ -67,7 +67,7 @@ class EMIMSegmentParameterNode:
         return {m: node for m, node in nodes.items() if node is not None}
 
     def applyGuesses(self, guesses: dict, modalities) -> None:
-        """Fill in :class:`~EMIMSegmentLib.guessing.Guess` where the user has chosen nothing.
+        """Fill in :class:`~EMIMLib.guessing.Guess` where the user has chosen nothing.
 
         An earlier guess for one of the ``modalities`` is taken back where there is none now: it was another
         examination's.

@@ -9,8 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.patient import putBeside
-from EMIMSegmentLib.result_nodes import PROBABILITY, STRUCTURE, probabilityVolumes, removeWithDisplay
+from EMIMLib.made_volumes import STRUCTURE
+from EMIMLib.patient import putBeside
+from EMIMSegmentLib.result_nodes import PROBABILITY, probabilityVolumes, removeWithDisplay
 
 COLOURS = 256
 FAINTEST = 0.1  # what is less probable is not shown

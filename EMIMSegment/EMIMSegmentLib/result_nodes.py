@@ -6,10 +6,10 @@ import json
 
 import slicer
 
+from EMIMLib.made_volumes import STRUCTURE
+
 MEASUREMENTS = "EMIM.measurements"  # node reference: segmentation to its table
 PROBABILITY = "EMIM.probability"  # node references: segmentation to its probability maps
-STRUCTURE = "EMIM.Structure"  # attribute of a probability map
-PREVIEW = "EMIM.preview"  # attribute of a volume in which EMIM Pretrain shows a case
 CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume it is named after
 MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
 MISSING = "EMIM.MissingModalities"
@@ -37,11 +37,6 @@ def missingModalities(result) -> list[str]:
 def modelName(result) -> str:
     """The model that made it; "" for a segmentation or table that EMIM did not make."""
     return result.GetAttribute(MODEL) or ""
-
-
-def isResult(volume) -> bool:
-    """Whether EMIM made this volume, so that it is no patient's image."""
-    return any(volume.GetAttribute(name) is not None for name in (STRUCTURE, PREVIEW))
 
 
 def referenceVolume(segmentation):

@@ -13,12 +13,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import Cancelled, EmimError
+from EMIMLib.guessing import Study
 from EMIMLib.models import folderName
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
 from EMIMSegmentLib.export_result import exportResult
-from EMIMSegmentLib.guessing import Study
 from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
 from EMIMSegmentLib.segmentation_run import measurementsOf
 from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING

@@ -10,7 +10,6 @@ import SimpleITK as sitk  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 import vtk  # noqa: E402
-from EMIMSegmentLib.export_inputs import exportVolume, frameOf  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from segment_scene import (  # noqa: E402
     CORE_RADIUS,
@@ -27,6 +26,7 @@ from segment_scene import (  # noqa: E402
 )
 
 from EMIMLib import EmimError  # noqa: E402
+from EMIMLib.export_volume import exportVolume, frameOf  # noqa: E402
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -135,9 +135,11 @@ def test_a_transform_that_tears_the_volume_apart_is_refused(tmp_path):
     spline = broken.GetTransformToParent()
     spline.GetTargetLandmarks().SetPoint(0, 1e5, 1e5, 1e5)
     spline.Modified()
-    volume.SetAndObserveTransformNodeID(broken.GetID())
-    with pytest.raises(EmimError, match="tears it apart"):
-        exportVolume(volume, tmp_path / "b.nrrd")
+    nothing = transform(np.diag([np.nan, 1.0, 1.0, 1.0]))
+    for node in (broken, nothing):
+        volume.SetAndObserveTransformNodeID(node.GetID())
+        with pytest.raises(EmimError, match="tears it apart"):
+            exportVolume(volume, tmp_path / "b.nrrd")
 
 
 def test_a_disk_that_refuses_is_an_error(tmp_path):

@@ -9,12 +9,12 @@ import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 from EMIMPretrainLib import preview_volumes  # noqa: E402
-from EMIMSegmentLib.guessing import guessInputs, loadedStudies  # noqa: E402
 from EMIMSegmentLib.input_checks import checkInputs  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure  # noqa: E402
 from emim.package.model import ModelCard  # noqa: E402
+from EMIMLib.guessing import guessInputs, loadedStudies  # noqa: E402
 
 CARD = ModelCard(
     name="glioma",

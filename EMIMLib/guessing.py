@@ -1,4 +1,4 @@
-"""Which loaded volume is which modality of a model, told from names and DICOM series descriptions.
+"""Which loaded volume is which modality, told from names and DICOM series descriptions.
 
 Volumes are first sorted into examinations, so that the T1 of one patient is never put beside the FLAIR
 of another: by their study or folder in the subject hierarchy, else by what their names say beside the
@@ -16,8 +16,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from emim.cohort.patterns import canonical, find_modality
-from EMIMSegmentLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
-from EMIMSegmentLib.result_nodes import isResult
+from EMIMLib.made_volumes import isResult
+from EMIMLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
 
 # Words beside the modality that differ between the series of one examination.
 _OF_THE_SERIES = {
@@ -56,6 +56,20 @@ class Study(NamedTuple):
     missing: tuple[str, ...]
 
 
+class LoadedExamination(NamedTuple):
+    """All volumes of one examination that the user sees in the scene.
+
+    Attributes:
+        name: of the examination.
+        volumes: those of which the modality is recognised, each as a :class:`Recognised`.
+        others: volume nodes of which it is not, or that hold something else than an image.
+    """
+
+    name: str
+    volumes: list[Recognised]
+    others: list
+
+
 class Examination(NamedTuple):
     """What tells examinations apart.
 
@@ -68,7 +82,9 @@ class Examination(NamedTuple):
     words: str
 
 
-class _Recognised(NamedTuple):
+class Recognised(NamedTuple):
+    """A volume whose modality is told, and why, in words for people."""
+
     volume: Any
     modality: str
     reason: str
@@ -109,8 +125,30 @@ def loadedStudies(card) -> list[Study]:
     for examination, found in _byExamination(_recognise(card)).items():
         inputs = {m: guess.node for m, guess in _choose(card, found).items()}
         missing = tuple(m for m in card.modalities if m not in inputs and m not in card.optional)
-        studies.append(Study(_name(examination, found[0]), inputs, missing))
+        studies.append(Study(_name(examination, found[0].volume, found[0].case), inputs, missing))
     return studies
+
+
+def loadedExaminations(card) -> list[LoadedExamination]:
+    """Every examination in the scene, in the order of loading; those with no recognised volume come last.
+
+    Args:
+        card: of a model, or anything else with ``modalities`` and ``patterns``.
+    """
+    examinations = _byExamination(_recognise(card))
+    known = {one.volume.GetID() for found in examinations.values() for one in found}
+    others: dict[Examination, list] = {examination: [] for examination in examinations}
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if volume.GetID() in known or volume.GetHideFromEditors() or isResult(volume):
+            continue
+        examination = _examinationOf(volume, examinations) or Examination(0, _words(volume.GetName()))
+        others.setdefault(examination, []).append(volume)
+    loaded = []
+    for examination, volumes in others.items():
+        found = examinations.get(examination, [])
+        name = _name(examination, *((found[0].volume, found[0].case) if found else (volumes[0], "")))
+        loaded.append(LoadedExamination(name, found, volumes))
+    return loaded
 
 
 def examinationsOf(card, volumes: Iterable) -> set[Examination]:
@@ -125,7 +163,7 @@ def examinationNumbers(volume, card) -> set[str]:
     return set(re.findall(r"\d\d+", match.rest)) if match else set()
 
 
-def _recognise(card) -> list[_Recognised]:
+def _recognise(card) -> list[Recognised]:
     wanted = {canonical(m): m for m in card.modalities} | {m: m for m in card.modalities}
     recognised = []
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
@@ -139,12 +177,12 @@ def _recognise(card) -> list[_Recognised]:
             if match is not None and match.modality in wanted:
                 case = "" if text == seriesDescription(volume) else match.rest  # it names no patient
                 examination = _examination(volume, case)
-                recognised.append(_Recognised(volume, wanted[match.modality], reason, examination, case))
+                recognised.append(Recognised(volume, wanted[match.modality], reason, examination, case))
                 break
     return _toldApart(recognised)
 
 
-def _toldApart(recognised: list[_Recognised]) -> list[_Recognised]:
+def _toldApart(recognised: list[Recognised]) -> list[Recognised]:
     """The words tell examinations apart, too, where a plain folder holds several."""
     mixed = {examination for examination, found in _byExamination(recognised).items() if _areSeveral(found)}
     return [
@@ -155,7 +193,7 @@ def _toldApart(recognised: list[_Recognised]) -> list[_Recognised]:
     ]
 
 
-def _areSeveral(found: list[_Recognised]) -> bool:
+def _areSeveral(found: list[Recognised]) -> bool:
     """Whether one modality comes with different words in a folder that is no patient's."""
     if patientItem(found[0].volume) or studyItem(found[0].volume):
         return False
@@ -189,8 +227,8 @@ def _examination(volume, case: str) -> Examination:
     return Examination(item, "" if item else _words(case))
 
 
-def _byExamination(recognised: list[_Recognised]) -> dict[Examination, list[_Recognised]]:
-    examinations: dict[Examination, list[_Recognised]] = {}
+def _byExamination(recognised: list[Recognised]) -> dict[Examination, list[Recognised]]:
+    examinations: dict[Examination, list[Recognised]] = {}
     for one in recognised:
         examinations.setdefault(one.examination, []).append(one)
     return examinations
@@ -215,7 +253,7 @@ def _examinationOf(volume, examinations: dict) -> Examination | None:
     return max(fitting, key=lambda examination: len(examination.words), default=other)
 
 
-def _choose(card, found: list[_Recognised]) -> dict[str, Guess]:
+def _choose(card, found: list[Recognised]) -> dict[str, Guess]:
     """Of several volumes of one modality the one with most voxels: scouts and reformats are small."""
     guesses = {}
     for modality in card.modalities:
@@ -229,11 +267,12 @@ def _choose(card, found: list[_Recognised]) -> dict[str, Guess]:
     return guesses
 
 
-def _name(examination: Examination, first: _Recognised) -> str:
-    if studyItem(first.volume):
-        names = [itemName(patientItem(first.volume)), itemName(studyItem(first.volume))]
+def _name(examination: Examination, volume, case: str) -> str:
+    """Told from one of its volumes, and from what that one's name says beside the modality."""
+    if studyItem(volume):
+        names = [itemName(patientItem(volume)), itemName(studyItem(volume))]
         return " / ".join(n for n in names if n)
-    case = first.case.strip(" _-.:") or first.volume.GetName()
+    case = case.strip(" _-.:") or volume.GetName()
     if examination.item:
         return f"{itemName(examination.item)} / {case}" if examination.words else itemName(examination.item)
     return case

@@ -39,14 +39,26 @@ def folderItem(volume) -> int:
     return 0 if parent == items.GetSceneItemID() else parent
 
 
-def patientKey(volume) -> str:
-    """Equal for two volumes of the same patient; "" when the patient is not known."""
+def patientNumber(volume) -> str:
+    """The DICOM Patient ID of the volume's patient; "" when it is not known."""
     item = patientItem(volume)
     if not item:
         return ""
     items, constants = hierarchy(), slicer.vtkMRMLSubjectHierarchyConstants
     number = items.GetItemAttribute(item, constants.GetDICOMPatientIDAttributeName())
-    return number or items.GetItemUID(item, constants.GetDICOMUIDName()) or f"item {item}"
+    return number or items.GetItemUID(item, constants.GetDICOMUIDName())
+
+
+def patientKey(volume) -> str:
+    """Equal for two volumes of the same patient; "" when the patient is not known."""
+    item = patientItem(volume)
+    return patientNumber(volume) or (f"item {item}" if item else "")
+
+
+def studyUID(volume) -> str:
+    """The DICOM Study Instance UID of the volume's study; "" when it is not known."""
+    item, name = studyItem(volume), slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()
+    return hierarchy().GetItemUID(item, name) if item else ""
 
 
 def itemName(item: int) -> str:

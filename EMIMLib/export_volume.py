@@ -1,4 +1,4 @@
-"""Writing a volume to a file for the worker, its parent transforms applied.
+"""Writing a volume to a file, its parent transforms applied.
 
 The files of one run are all in the coordinates of one *frame*: the world, as the user sees it. Only when
 the reference volume itself lies under a transform that bends or shears, which no image file can express
@@ -104,6 +104,8 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     index = np.array(list(itertools.product(*ends)))
     points = index @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3]
     moved = np.array([transform.TransformPoint(*p) for p in points])
+    if not np.isfinite(moved).all():
+        raise _torn(volume)
     affine = np.linalg.lstsq(np.c_[index, np.ones(len(index))], moved, rcond=None)[0][:3].T
     spacing = np.linalg.norm(affine, axis=0)
     u, _scales, v = np.linalg.svd(affine / spacing)
@@ -111,12 +113,8 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     inAxes = moved @ np.linalg.inv(axes).T
     low, high = inAxes.min(0), inAxes.max(0)
     count = np.ceil(high - low - 1e-6).astype(int)
-    if not np.isfinite(moved).all() or np.prod(count, dtype=float) > GROWTH * np.prod(size, dtype=float):
-        raise EmimError(
-            _("The transform of the volume tears it apart."),
-            volume.GetName(),
-            _("Check the transform above it in the Transforms module, or remove it."),
-        )
+    if np.prod(count, dtype=float) > GROWTH * np.prod(size, dtype=float):
+        raise _torn(volume)
     grid = np.eye(4)
     grid[:3, :3], grid[:3, 3] = axes, axes @ (low + 0.5)
     reslice = vtk.vtkImageReslice()
@@ -129,6 +127,14 @@ def _resampled(volume, transform) -> tuple[vtk.vtkImageData, np.ndarray]:
     reslice.SetBackgroundLevel(image.GetScalarRange()[0])
     reslice.Update()
     return reslice.GetOutput(), grid
+
+
+def _torn(volume) -> EmimError:
+    return EmimError(
+        _("The transform of the volume tears it apart."),
+        volume.GetName(),
+        _("Check the transform above it in the Transforms module, or remove it."),
+    )
 
 
 def _indexTransform(grid: np.ndarray, transform, ijkToRAS: np.ndarray) -> vtk.vtkGeneralTransform:
@@ -152,7 +158,7 @@ def _write(image, ijkToRAS: np.ndarray, path: Path, name: str) -> None:
     voxels = image.GetNumberOfPoints() * image.GetScalarSize()
     if not storage.WriteData(node) or not path.is_file() or path.stat().st_size < voxels:
         raise EmimError(
-            _("The volume “{volume}” could not be written for the worker.").format(volume=name),
+            _("The volume “{volume}” could not be written.").format(volume=name),
             path,
-            _("Check the free space of the disk, and the temporary folder in the application settings."),
+            _("Check its free space and rights; the folder of temporary files is an application setting."),
         )
