@@ -9,7 +9,7 @@ import tempfile
 import uuid
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emim.errors import EmimError
@@ -30,16 +30,24 @@ class InstalledModel:
         path: the package, a folder or a zip.
         card: what the model is; None when it is damaged.
         problem: why it cannot be used, or None.
+        fingerprint: tells it from other versions of the same name; "" when it is damaged.
     """
 
     path: Path
     card: ModelCard | None
     problem: EmimError | None = None
+    fingerprint: str = ""
 
     @property
     def name(self) -> str:
         """For people: the model's own name, else that of its folder."""
         return self.card.name if self.card is not None else self.path.name
+
+    @property
+    def version(self) -> str:
+        """For people: the day it was trained, where it tells that, and its fingerprint."""
+        date = self.card.training.get("date") if self.card is not None else None
+        return ", ".join(part for part in (date, self.fingerprint) if part and isinstance(part, str))
 
 
 class ModelRegistry:
@@ -81,8 +89,7 @@ class ModelRegistry:
         found = [m for m in installed if text in (str(m.path), m.path.name)]
         found = found or [m for m in installed if m.name == text]
         if not found and text and Path(text).expanduser().exists():
-            path = Path(text).expanduser()
-            found = [self._usable(InstalledModel(PackageFiles(path).path.absolute(), read_card(path)))]
+            found = [self.package(Path(text).expanduser())]
         if not found:
             names = ", ".join(m.name for m in installed) or "none"
             hint = f"Import the model first. Installed: {names}."
@@ -94,6 +101,31 @@ class ModelRegistry:
         if found[0].problem is not None:
             raise found[0].problem
         return found[0]
+
+    def namesake(self, path: str) -> InstalledModel | None:
+        """The installed model called as the last part of ``path``; None where there is not exactly one.
+
+        For a path that a scene brings from another computer, of whatever system. :meth:`find` does not do
+        this: who gives a path by hand and errs is to be told so, instead of getting another model.
+        """
+        last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+        found = [m for m in self.models() if last in (m.path.name, m.name)]
+        return found[0] if len(found) == 1 else None
+
+    def package(self, path: str | Path) -> InstalledModel:
+        """The model in a package folder or zip or a fine-tuning run, wherever it lies. Reads no weights.
+
+        Raises:
+            EmimError: when there is none, or its card is damaged.
+        """
+        files = PackageFiles(path)
+        model = InstalledModel(files.path.absolute(), read_card(path), fingerprint=files.fingerprint())
+        return self._usable(model)
+
+    def replacedBy(self, package: InstalledModel) -> InstalledModel | None:
+        """What has to be replaced to import ``package``; None where its name is free or its own place."""
+        taken = _sameName(self.folder / folderName(package.name))
+        return None if taken is None or taken.resolve() == package.path.resolve() else self._read(taken)
 
     def import_(self, source: str | Path, overwrite: bool = False) -> InstalledModel:
         """Check a package (every checksum) and copy it into the models folder.
@@ -152,7 +184,7 @@ class ModelRegistry:
 
     def _read(self, path: Path) -> InstalledModel:
         try:
-            return self._usable(InstalledModel(path, read_card(path)))
+            return replace(self.package(path), path=path)
         except EmimError as error:
             return InstalledModel(path, None, error)
         except Exception as error:  # a hostile file must not hide the other models
@@ -166,7 +198,7 @@ class ModelRegistry:
         try:
             model.card.require(self._task, model.path)
         except EmimError as problem:
-            return InstalledModel(model.path, model.card, problem)
+            return replace(model, problem=problem)
         return model
 
     def _check_removable(self, path: Path) -> None:

@@ -40,6 +40,7 @@ from EMIMSegmentLib.panel_state import PanelState
 from EMIMSegmentLib.result_section import ResultSection
 from EMIMSegmentLib.run_section import RunSection
 from EMIMSegmentLib.self_test import SelfTest
+from EMIMSegmentLib.sequence_frame import browsers
 
 from EMIMLib import sample_data
 from EMIMLib.error_display import showError
@@ -116,6 +117,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._wrapper is None or self._wrapper.parameterNode is not node.parameterNode:
             self._wrapper = node
         self.setParameterNode(self._wrapper)
+        self._followSequences()
         self.refreshModels()
 
     def setParameterNode(self, node) -> None:
@@ -194,8 +196,20 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self._onSceneEvent)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaves, priority=FIRST)
 
+    def _followSequences(self) -> None:
+        """The inputs' warning names the frame of a sequence that is shown."""
+        for browser in browsers():
+            if not self.hasObserver(browser, vtk.vtkCommand.ModifiedEvent, self._onBrowserModified):
+                self.addObserver(browser, vtk.vtkCommand.ModifiedEvent, self._onBrowserModified)
+
+    def _onBrowserModified(self, browser, event) -> None:
+        if not browser.GetPlaybackActive():  # each frame of a film would be checked
+            self._onSceneEvent(browser, event)
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeLeaves(self, caller, event, node) -> None:
+        if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._onBrowserModified):
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._onBrowserModified)
         if self.state.parameterNode is not None:
             releaseNode(self.state.parameterNode, node)
 
@@ -220,6 +234,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.state.parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
             return
         try:
+            self._followSequences()
             self._guess()
             self.update()
         except Exception as error:

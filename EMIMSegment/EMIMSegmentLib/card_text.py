@@ -10,13 +10,15 @@ from slicer.i18n import tr as _
 from EMIMSegmentLib.marks import QUIET
 
 
-def cardText(card) -> str:
-    """Rich text for a :class:`emim.package.model.ModelCard`."""
+def cardText(model) -> str:
+    """Rich text for a usable :class:`EMIMLib.models.InstalledModel`."""
+    card = model.card
     rows = [
         (_("Tells apart"), html.escape(", ".join(card.classes))),
         (_("Finds"), " &nbsp; ".join(swatch(s.color) + " " + html.escape(s.name) for s in card.structures)),
         (_("Needs"), html.escape(inputsText(card.modalities, card.optional))),
         (_("Trained"), html.escape(trainingText(card.training))),
+        (_("Version"), html.escape(model.version)),
         (_("Use"), html.escape(card.intended_use)),
         (_("Licence"), html.escape("" if card.licence == "unspecified" else card.licence)),
     ]

@@ -8,9 +8,10 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from emim.inference.inputs import modality_called
 from EMIMLib import EmimError
 from EMIMLib.export_volume import exportVolume, frameOf, gridOf, isSheared
-from EMIMSegmentLib.input_checks import checkInputs
+from EMIMSegmentLib.input_checks import byModality, checkInputs
 from EMIMSegmentLib.worker_run import WorkerRun
 
 
@@ -19,7 +20,7 @@ class CaseRun(WorkerRun):
 
     Args:
         model: :class:`EMIMLib.models.InstalledModel`.
-        inputs: modality to volume node.
+        inputs: modality to volume node; names as :func:`EMIMSegmentLib.input_checks.byModality` takes them.
         reference: modality on whose grid all are brought; None: the model's own, else the first.
 
     Attributes:
@@ -30,7 +31,7 @@ class CaseRun(WorkerRun):
     def __init__(self, model, inputs: dict, reference: str | None, onEvent=None, onFinished=None) -> None:
         super().__init__(onEvent, onFinished)
         self.card = model.card
-        inputs = {m: node for m, node in inputs.items() if node is not None}
+        inputs = byModality(self.card, inputs)
         refuseProblems(self.card, inputs)
         self.missing = [m for m in self.card.modalities if m not in inputs]
         self._model = model
@@ -102,6 +103,8 @@ def chooseReference(card, inputs: dict, reference: str | None) -> str:
     Raises:
         EmimError: when it is not among the inputs, or its grid is sheared.
     """
+    if reference:
+        reference = modality_called(card, reference) or reference
     if reference and reference not in inputs:
         raise EmimError(
             _("{modality} cannot be the reference: it has no volume.").format(modality=reference),

@@ -40,7 +40,7 @@ class ClassResultSection:
         missing = ", ".join(self.logic.missingModalities(node))
         without = marked(_("made without {names}").format(names=missing), CHECK, "●") if missing else ""
         made = _("{name}, made with {model}").format(
-            name=f"<b>{html.escape(node.GetName())}</b>", model=html.escape(self.logic.modelName(node))
+            name=f"<b>{html.escape(node.GetName())}</b>", model=html.escape(self.logic.madeWith(node))
         )
         ui.resultLabel.text = paragraph(made, without)
         self._fill(self.logic.classProbabilities(node))

@@ -9,23 +9,23 @@ from slicer.i18n import tr as _
 
 from EMIMLib.patient import putBeside
 from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
-from EMIMSegmentLib.result_nodes import CLASSIFIED, MISSING, MODEL
+from EMIMSegmentLib.result_nodes import CLASSIFIED, MISSING, noteModel
 
 CLASS, PROBABILITY = "Class", "Probability"
 
 
-def updateClassTable(table, model: str, probabilities: dict[str, float], reference, missing: list[str]):
+def updateClassTable(table, model, probabilities: dict[str, float], reference, missing: list[str]):
     """Fill a table node with one row a class, the most probable first; return it.
 
     Args:
         table: whose rows are replaced; None: a new node, named after model and reference.
-        model: its name.
+        model: :class:`EMIMLib.models.InstalledModel` that told them.
         probabilities: class to probability.
         reference: volume node; None when it was removed meanwhile.
         missing: modalities that were not given.
     """
     if table is None:
-        base = f"{model}: {reference.GetName()}" if reference is not None else model
+        base = f"{model.name}: {reference.GetName()}" if reference is not None else model.name
         name = slicer.mrmlScene.GenerateUniqueName(base)
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
     ranked = sorted(probabilities.items(), key=lambda entry: -entry[1])
@@ -37,7 +37,7 @@ def updateClassTable(table, model: str, probabilities: dict[str, float], referen
                 numberColumn(PROBABILITY, [p for _n, p in ranked], 4),
             ],
         )
-        table.SetAttribute(MODEL, model)
+        noteModel(table, model)
         table.SetAttribute(MISSING, json.dumps(missing))
         table.SetDescription(_("For research; not a diagnosis."))
         table.SetNodeReferenceID(CLASSIFIED, reference.GetID() if reference is not None else None)

@@ -48,8 +48,6 @@ class ClassificationRun(CaseRun):
         told = result["probabilities"]
         probabilities = {name: float(told[name]) for name in self.card.classes}
         target = slicer.mrmlScene.GetNodeByID(self._outputID) if self._outputID else None
-        self.table = updateClassTable(
-            target, self.card.name, probabilities, self._referenceNode(), self.missing
-        )
+        self.table = updateClassTable(target, self._model, probabilities, self._referenceNode(), self.missing)
         self.probabilities = probabilities
         return self._describe(_("Classified"), result)

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from slicer.i18n import tr as _
 
+from emim.inference.inputs import modality_called
+from EMIMLib import EmimError
 from EMIMLib.guessing import examinationNumbers
 from EMIMLib.patient import itemName, patientItem, patientKey, studyItem
 from EMIMLib.volume_problem import volumeProblem
+from EMIMSegmentLib.sequence_frame import frameOf
 
 
 class Problem(NamedTuple):
@@ -28,6 +31,30 @@ class Problem(NamedTuple):
     blocking: bool
 
 
+def byModality(card, inputs: dict) -> dict:
+    """``inputs`` by the model's own names of its modalities, without those that are None.
+
+    As on the command line, any case and any other usual name will do; a name that the model does not know
+    stays, to be refused by :func:`checkInputs`.
+
+    Raises:
+        EmimError: when two volumes are given for one modality.
+    """
+    named: dict = {}
+    for name, node in inputs.items():
+        if node is None:
+            continue
+        modality = modality_called(card, name) or name
+        if modality in named:
+            raise EmimError(
+                _("Two volumes are given for {modality}.").format(modality=modality),
+                node.GetName(),
+                _("Give one volume per modality."),
+            )
+        named[modality] = node
+    return named
+
+
 def checkInputs(card, inputs: dict) -> list[Problem]:
     """All that is wrong with ``inputs`` (modality to volume); what blocks comes first."""
     given = {m: node for m, node in inputs.items() if node is not None}
@@ -40,6 +67,7 @@ def checkInputs(card, inputs: dict) -> list[Problem]:
             problems.append(Problem(modality, *found))
         if not (found and found.blocking):
             usable[modality] = node
+    problems += _frames(usable)
     problems += _apart(usable)
     problems += _patients(card, usable)
     return sorted(problems, key=lambda p: not p.blocking)
@@ -88,6 +116,22 @@ def _duplicates(given: dict) -> list[Problem]:
                     ),
                     True,
                 )
+            )
+    return problems
+
+
+def _frames(usable: dict) -> list[Problem]:
+    """What is shown of sequences, of which the model sees no more than that."""
+    problems = []
+    for modality, node in usable.items():
+        frame = frameOf(node)
+        if frame is not None:
+            what = _("“{volume}” shows frame {number} of {count} of the sequence “{sequence}”.")
+            hint = _(
+                "Only this frame is used, and the result stays that of this frame when another is shown."
+            )
+            problems.append(
+                Problem(modality, what.format(volume=node.GetName(), **frame._asdict()), hint, False)
             )
     return problems
 

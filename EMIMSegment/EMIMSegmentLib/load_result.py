@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
 from EMIMLib.patient import putBeside
-from EMIMSegmentLib.result_nodes import MISSING, MODEL, VALUE
+from EMIMSegmentLib.result_nodes import MISSING, VALUE, noteModel
 
 ENCLOSING_OPACITY = 0.4  # of a surface that others lie within
 
@@ -49,7 +49,7 @@ def _readQuietly(storage, node) -> bool:
         vtk.vtkObject.SetGlobalWarningDisplay(shown)
 
 
-def takeSegmentation(read, target, card, reference, missing: list[str], transformID: str | None):
+def takeSegmentation(read, target, model, reference, missing: list[str], transformID: str | None):
     """Put the segments of ``read`` into the scene; return the segmentation node.
 
     The result lies on the grid of the reference volume and under the same parent transform, so it
@@ -58,24 +58,25 @@ def takeSegmentation(read, target, card, reference, missing: list[str], transfor
     Args:
         read: from :func:`readSegmentation`.
         target: segmentation node whose segments are replaced; None: a new node.
+        model: :class:`EMIMLib.models.InstalledModel` that made it.
         reference: volume node; None when it was removed meanwhile.
         missing: modalities that were not given.
         transformID: of the transform above the reference, or that was above it; None: of none.
     """
     if target is None:
-        base = f"{reference.GetName() if reference is not None else card.name} {_('segmentation')}"
+        base = f"{reference.GetName() if reference is not None else model.name} {_('segmentation')}"
         name = slicer.mrmlScene.GenerateUniqueName(base)
         target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     with slicer.util.NodeModify(target):
         target.GetSegmentation().RemoveAllSegments()
         target.GetSegmentation().DeepCopy(read.GetSegmentation())
-        target.SetAttribute(MODEL, card.name)
+        noteModel(target, model)
         target.SetAttribute(MISSING, json.dumps(missing))
         target.SetAndObserveTransformNodeID(transformID)
         if reference is not None:
             target.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     target.CreateDefaultDisplayNodes()
-    _describeSegments(target, card)
+    _describeSegments(target, model.card)
     if reference is not None:
         putBeside(target, reference)
     return target

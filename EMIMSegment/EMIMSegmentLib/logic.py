@@ -22,6 +22,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
+from emim.inference.inputs import modality_called
 from EMIMLib import EmimError, guessing, terminology
 from EMIMLib.models import InstalledModel, ModelRegistry
 from EMIMSegmentLib import (
@@ -79,8 +80,12 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         return guessing.examinationsOf(card, volumes)
 
     def checkInputs(self, card, inputs: dict) -> list[input_checks.Problem]:
-        """What is wrong with ``inputs`` (modality to volume); what blocks comes first."""
-        return input_checks.checkInputs(card, inputs)
+        """What is wrong with ``inputs`` (modality to volume); what blocks comes first.
+
+        Raises:
+            EmimError: when two volumes are given for one modality under different names.
+        """
+        return input_checks.checkInputs(card, input_checks.byModality(card, inputs))
 
     # Segmentation
 
@@ -104,11 +109,14 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """Segment volumes.
 
         Args:
-            inputs: modality to volume node; grids may differ, parent transforms are applied, and
-                modalities the model can do without may be absent (or None).
+            inputs: modality to volume node; any case and usual names will do (``t1c`` for T1ce). Grids may
+                differ, parent transforms are applied, and modalities the model can do without may be absent
+                (or None).
             model: name of an installed model, or path of a package or fine-tuning run.
             reference: modality whose grid the result gets; None: the model's own, else the first.
-            outputSegmentation: node whose segments are replaced; None: a new node.
+            outputSegmentation: node whose segments are replaced without a question, also those drawn by
+                hand (see :meth:`holdsOwnWork`); edited while the worker computes, it is left as it is and
+                the result is a new node. None: a new node.
             device: auto, cpu, cuda, mps …; None: as in the settings.
             quality: fast, balanced or best.
             probabilities: also make a volume of the probability of each structure.
@@ -242,6 +250,10 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """Whether voxels or segments have changed since it was measured; reads all voxels."""
         return measured_content.isEdited(segmentation)
 
+    def holdsOwnWork(self, segmentation) -> bool:
+        """Whether it has segments that EMIM did not write as they are: drawn, loaded, or corrected since."""
+        return measured_content.holdsOwnWork(segmentation)
+
     def probabilityVolumes(self, segmentation) -> dict:
         """Structure to volume node."""
         return result_nodes.probabilityVolumes(segmentation)
@@ -257,6 +269,10 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     def modelName(self, result) -> str:
         """The model that made it; "" for a segmentation or table that EMIM did not make."""
         return result_nodes.modelName(result)
+
+    def madeWith(self, result) -> str:
+        """Name of that model with its version: the day it was trained, and a fingerprint."""
+        return result_nodes.madeWith(result)
 
     def exportResult(self, segmentation, path: str | Path, reference=None) -> Path:
         """Write a result to a file; see :func:`EMIMSegmentLib.export_result.exportResult`."""
@@ -382,7 +398,9 @@ def _maker(kind, model: InstalledModel, options: dict):
     """Makes the run of one study of a batch; the reference counts where the study has it."""
 
     def makeRun(inputs: dict, **more):
-        reference = options["reference"] if options["reference"] in inputs else None
+        inputs = input_checks.byModality(model.card, inputs)
+        reference = modality_called(model.card, options["reference"] or "")
+        reference = reference if reference in inputs else None
         return kind(model, inputs, **{**options, "reference": reference}, **more)
 
     return makeRun

@@ -14,13 +14,19 @@ LABELMAP = "Binary labelmap"
 
 def noteMeasured(segmentation) -> None:
     """Remember, in the scene, that the measurements are of what the segmentation is now."""
-    segmentation.SetAttribute(MEASURED, _checksum(segmentation))
+    segmentation.SetAttribute(MEASURED, contentChecksum(segmentation))
 
 
 def isEdited(segmentation) -> bool:
     """Whether voxels or the set of segments have changed since; False where nothing was measured."""
     measured = segmentation.GetAttribute(MEASURED)
-    return measured is not None and measured != _checksum(segmentation)
+    return measured is not None and measured != contentChecksum(segmentation)
+
+
+def holdsOwnWork(segmentation) -> bool:
+    """Whether it has segments that EMIM did not write as they are: drawn, loaded, or corrected since."""
+    segments = segmentation.GetSegmentation().GetNumberOfSegments()
+    return segments > 0 and segmentation.GetAttribute(MEASURED) != contentChecksum(segmentation)
 
 
 def contentTimes(segmentation) -> tuple:
@@ -32,16 +38,17 @@ def contentTimes(segmentation) -> tuple:
     return segmentation.GetID(), segmentation.GetAttribute(MEASURED), *times
 
 
-def _segments(segmentation) -> list:
-    segments = segmentation.GetSegmentation()
-    return [(segmentID, segments.GetSegment(segmentID)) for segmentID in sorted(segments.GetSegmentIDs())]
-
-
-def _checksum(segmentation) -> str:
+def contentChecksum(segmentation) -> str:
+    """Of the voxels and the set of segments; reads all voxels."""
     total = 0
     for segmentID, segment in _segments(segmentation):
         total = zlib.crc32(_voxels(segment), zlib.crc32(segmentID.encode(), total))
     return f"{total:08x}"
+
+
+def _segments(segmentation) -> list:
+    segments = segmentation.GetSegmentation()
+    return [(segmentID, segments.GetSegment(segmentID)) for segmentID in sorted(segments.GetSegmentIDs())]
 
 
 def _voxels(segment) -> bytes:

@@ -24,7 +24,8 @@ class ModelSection:
     def __init__(self, ui, logic, state, onModel) -> None:
         self.ui, self.logic, self.state, self._onModel = ui, logic, state, onModel
         self._models = []
-        self._foundFor, self._found = "", None
+        self._foundFor, self._found = "", (None, False)
+        self._isNamesake = False  # the model is not at the path that the scene names
         menu = qt.QMenu(ui.importModelButton)
         self._importFile = menu.addAction(_("Package file (.zip)…"))
         self._importFile.toolTip = _("Install a model from one file.")
@@ -56,7 +57,7 @@ class ModelSection:
 
     def update(self) -> None:
         ui, wanted = self.ui, self.state.parameterNode.modelPath
-        self.state.model = self._find(wanted)
+        self.state.model, self._isNamesake = self._find(wanted)
         wasBlocked = ui.modelComboBox.blockSignals(True)
         chosen = self.state.model in self._models
         ui.modelComboBox.setCurrentIndex(self._models.index(self.state.model) if chosen else -1)
@@ -68,28 +69,36 @@ class ModelSection:
         ui.removeModelButton.enabled = idle and chosen
 
     def importModel(self, path: str) -> None:
-        """Install and choose the model in ``path``; a problem is shown."""
+        """Install and choose the model in ``path``; asks before one is replaced, and shows a problem."""
+        registry = self.logic.registry
         try:
-            model = self.logic.registry.import_(path)
+            new = registry.package(path)
+            old = registry.replacedBy(new)
+            if old is not None and not _mayReplace(old, new):
+                return
+            model = registry.import_(path, overwrite=old is not None)
         except Exception as error:
             showError(error)
             return
         self.refresh()
         self._choose(str(model.path))
 
-    def _find(self, wanted: str):
-        """The model of that path or name, which may lie outside the folder of models."""
+    def _find(self, wanted: str) -> tuple:
+        """The model of that path or name, which may lie outside the folder of models, else its namesake here.
+
+        Returns model, or None, and whether it is only a namesake.
+        """
         if not wanted:
-            return None
+            return None, False
         for model in self._models:
             if wanted in (str(model.path), model.path.name):
-                return model
+                return model, False
         if wanted != self._foundFor:
             self._foundFor = wanted
             try:
-                self._found = self.logic.registry.find(wanted)
+                self._found = self.logic.registry.find(wanted), False
             except EmimError:
-                self._found = None
+                self._found = self.logic.registry.namesake(wanted), True
         return self._found
 
     def _cardText(self, wanted: str) -> str:
@@ -98,8 +107,11 @@ class ModelSection:
             return paragraph(
                 marked(_("This model cannot be used."), BAD, "✕"), html.escape(model.problem.what)
             )
+        if model and self._isNamesake:
+            text = _("The model that the scene names is not in its place here; this one has the same name.")
+            return marked(text, CHECK, "●") + cardText(model)
         if model:
-            return cardText(model.card)
+            return cardText(model)
         if wanted:
             text = _("The scene was made with the model “{name}”, which is not installed here.")
             name = wanted.replace("\\", "/").rstrip("/").split("/")[-1]
@@ -160,6 +172,16 @@ class ModelSection:
             showError(error)
             return
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+
+def _mayReplace(old, new) -> bool:
+    """Ask whether an installed model is to be replaced by another of its name."""
+    question = _(
+        "A model of this name is installed already. Replace it with the new one?\n\n"
+        "{name}\nInstalled: {old}\nNew: {new}"
+    )
+    versions = {"old": old.version or _("damaged"), "new": new.version}
+    return slicer.util.confirmOkCancelDisplay(question.format(name=new.name, **versions))
 
 
 def _title(model) -> str:

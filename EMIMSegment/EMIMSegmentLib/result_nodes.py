@@ -12,6 +12,7 @@ MEASUREMENTS = "EMIM.measurements"  # node reference: segmentation to its table
 PROBABILITY = "EMIM.probability"  # node references: segmentation to its probability maps
 CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume it is named after
 MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
+VERSION = "EMIM.ModelVersion"
 MISSING = "EMIM.MissingModalities"
 MEASURED = "EMIM.Measured"  # attribute of a segmentation: checksum of what was measured
 VALUE = "EMIM.LabelValue"  # tag of a segment: its value in a label map
@@ -37,6 +38,29 @@ def missingModalities(result) -> list[str]:
 def modelName(result) -> str:
     """The model that made it; "" for a segmentation or table that EMIM did not make."""
     return result.GetAttribute(MODEL) or ""
+
+
+def modelVersion(result) -> str:
+    """The version of that model, day and fingerprint; "" where the result does not tell it."""
+    return result.GetAttribute(VERSION) or ""
+
+
+def noteModel(result, model) -> None:
+    """Remember, in the scene, which :class:`EMIMLib.models.InstalledModel` made it."""
+    result.SetAttribute(MODEL, model.name)
+    result.SetAttribute(VERSION, model.version)
+
+
+def madeWith(result) -> str:
+    """Name and version of the model that made it, for people; "" where EMIM did not make it."""
+    name, version = modelName(result), modelVersion(result)
+    return f"{name} ({version})" if name and version else name
+
+
+def isMadeBy(result, model) -> bool:
+    """Whether nothing speaks against that ``model`` made it: neither another name nor another version."""
+    version = modelVersion(result)
+    return modelName(result) in ("", model.name) and version in ("", model.version)
 
 
 def referenceVolume(segmentation):

@@ -119,7 +119,7 @@ class ResultSection:
 
     def _origin(self, segmentation) -> str:
         name = f"<b>{html.escape(segmentation.GetName())}</b>"
-        model = self.logic.modelName(segmentation)
+        model = self.logic.madeWith(segmentation)
         return _("{name}, made with {model}").format(name=name, model=html.escape(model)) if model else name
 
     def _withoutText(self, segmentation) -> str:

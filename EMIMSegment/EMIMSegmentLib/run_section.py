@@ -9,7 +9,8 @@ from slicer.i18n import tr as _
 from EMIMLib import settings
 from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.marks import CHECK, QUIET, marked
-from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
+from EMIMSegmentLib.replace_question import CANCEL, NEW, askToReplace
+from EMIMSegmentLib.result_nodes import classifiedVolume, isMadeBy, modelName, referenceVolume
 from EMIMSegmentLib.section_job import SectionJob
 
 
@@ -24,10 +25,10 @@ class RunSection:
     def __init__(self, ui, logic, state, whyNot, onResult, onClasses) -> None:
         self.ui, self.logic, self.state, self._whyNot = ui, logic, state, whyNot
         self._onResult, self._onClasses = onResult, onClasses
-        self._resultFor = None  # input ids and model name that the chosen result was last judged for
+        self._resultFor = None  # input ids and model that the chosen result was last judged for
         self._fillChoices()
         self.job = SectionJob(
-            state, ui.applyButton, ui.runLogFrame, _("Segmenting"), self._begin, self._onDone
+            state, ui.applyButton, ui.runLogFrame, _("Segmenting"), self._begin, self._onDone, self._agree
         )
 
     def update(self) -> None:
@@ -74,7 +75,7 @@ class RunSection:
         self._leaveForeignTable()
         ids = {volume.GetID() for volume in self.state.inputs().values()}
         card, node = self.state.card, self.state.parameterNode
-        wanted = ids, card.name if card else ""
+        wanted = ids, (card.name, self.state.model.version) if card else None
         if wanted == self._resultFor:
             return
         self._resultFor = wanted
@@ -83,7 +84,7 @@ class RunSection:
             return
         made = referenceVolume(result)
         ofOthers = made.GetID() not in ids if made is not None else bool(modelName(result))
-        if ofOthers or modelName(result) not in ("", card.name):
+        if ofOthers or not isMadeBy(result, self.state.model):
             node.outputSegmentation = None
 
     def _leaveForeignTable(self) -> None:
@@ -92,7 +93,7 @@ class RunSection:
         if table is None or card is None or not self.state.classifies or not reference:
             return
         volume = classifiedVolume(table)
-        if modelName(table) != card.name or volume is not self.state.inputs()[reference]:
+        if not isMadeBy(table, self.state.model) or volume is not self.state.inputs()[reference]:
             node.outputTable = None
 
     def _hint(self, reason: str) -> str:
@@ -104,6 +105,17 @@ class RunSection:
             text = _("Apply replaces what “{name}” holds now.").format(name=output.GetName())
             return marked(text, CHECK, "●")
         return ""
+
+    def _agree(self) -> bool:
+        """Ask before what a person drew or corrected is replaced; False when the run is not wanted."""
+        node = self.state.parameterNode
+        output = node.outputSegmentation
+        if self.state.classifies or output is None or not self.logic.holdsOwnWork(output):
+            return True
+        answer = askToReplace(output)
+        if answer == NEW:
+            node.outputSegmentation = None
+        return answer != CANCEL
 
     def _begin(self, onEvent, onFinished):
         node = self.state.parameterNode

@@ -22,11 +22,21 @@ class SectionJob:
         title: of the task, for the log pane.
         begin: ``begin(onEvent, onFinished)`` starts the task and returns its run; it may refuse by raising.
         done: ``done(run)`` is called after a success.
+        agree: asks the person what is to be asked first; False: the task is not started.
     """
 
-    def __init__(self, state: PanelState, button, frame, title: str, begin: Callable, done: Callable) -> None:
+    def __init__(
+        self,
+        state: PanelState,
+        button,
+        frame,
+        title: str,
+        begin: Callable,
+        done: Callable,
+        agree: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.state, self.button, self.title = state, button, title
-        self._begin, self._done = begin, done
+        self._begin, self._done, self._agree = begin, done, agree
         self._text, self._toolTip = button.text, button.toolTip
         self.pane = LogPane()
         self.pane.setVisible(False)
@@ -59,7 +69,7 @@ class SectionJob:
 
     def start(self) -> None:
         """Start the task; a refusal is shown."""
-        if self.state.job or not self._hasPackages():
+        if self.state.job or not self._hasPackages() or not self._agree():
             return
         self._cancelling = False
         self.state.job = self  # before the start: a task may end while it starts

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation
-from EMIMSegmentLib.measured_content import noteMeasured
+from EMIMSegmentLib.measured_content import contentChecksum, noteMeasured
 from EMIMSegmentLib.measurements_table import updateMeasurements
 from EMIMSegmentLib.probability_maps import readProbability, updateProbabilities
 
@@ -19,7 +19,7 @@ class SegmentationRun(CaseRun):
 
     Args:
         model, inputs, reference: see :class:`CaseRun`; the result gets the grid of the reference.
-        outputSegmentation: its segments are replaced; None: a new node.
+        outputSegmentation: its segments are replaced; None, or edited while the run lasts: a new node.
         device, quality: as ``emim segment`` takes them.
         probabilities: make a volume of the probability of each structure.
 
@@ -45,6 +45,7 @@ class SegmentationRun(CaseRun):
         self.segmentation = self.table = None
         self.probabilities: dict = {}
         self._outputID = outputSegmentation.GetID() if outputSegmentation is not None else None
+        self._replaced = contentChecksum(outputSegmentation) if outputSegmentation is not None else ""
         self._options = ["--device", device, "--quality", quality]
         if probabilities:
             self._options.append("--probabilities")
@@ -63,11 +64,18 @@ class SegmentationRun(CaseRun):
         }
         reference = self._referenceNode()
         target = slicer.mrmlScene.GetNodeByID(self._outputID) if self._outputID else None
-        self.segmentation = takeSegmentation(read, target, self.card, reference, self.missing, transformID)
+        edited = None
+        if target is not None and contentChecksum(target) != self._replaced:
+            edited, target = target, None
+        self.segmentation = takeSegmentation(read, target, self._model, reference, self.missing, transformID)
         self.probabilities = updateProbabilities(self.segmentation, maps, self.card.structures)
         self.table = updateMeasurements(self.segmentation, measurementsOf(result), list(self._inputs))
         noteMeasured(self.segmentation)
-        return self._describe(_("Segmented"), result)
+        summary = self._describe(_("Segmented"), result)
+        if edited is None:
+            return summary
+        text = _("“{kept}” was edited meanwhile, so it was left as it is; the result is “{new}”.")
+        return f"{summary} {text.format(kept=edited.GetName(), new=self.segmentation.GetName())}"
 
 
 def measurementsOf(result: dict) -> list[dict]:

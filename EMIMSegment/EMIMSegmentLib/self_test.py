@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import slicer
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.package.model import ModelCard
+from EMIMLib.models import InstalledModel
 from EMIMSegmentLib.card_text import cardText
 from EMIMSegmentLib.logic import EMIMSegmentLogic
 
@@ -58,7 +61,7 @@ class SelfTest:
         self.test.assertEqual(blocking, [])
 
     def checkCard(self) -> None:
-        text = cardText(self.card)
+        text = cardText(InstalledModel(Path("self test"), self.card))
         for word in ("T1", "FLAIR", "lesion", self.card.intended_use):
             self.test.assertIn(word, text)
 

@@ -21,7 +21,7 @@ from emim.evaluation.masks import prediction_values
 from emim.events import Events
 from emim.inference import predict
 from emim.inference.image_file import write_like
-from emim.inference.inputs import choose_reference, describe_grids, match_inputs
+from emim.inference.inputs import choose_reference, describe_grids, match_inputs, modality_called
 from emim.inference.labelling import label_on_grid
 from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.inference.segment import segment
@@ -594,3 +594,15 @@ def test_the_first_input_given_is_the_reference():
     )  # fmt: skip
     images = match_inputs(card, {"t2": "/b.nii", "T1": "/a.nii"})
     assert choose_reference(card, images) == "T2"
+    assert choose_reference(card, images, "t1w") == "T1" and choose_reference(card, images, " t2 ") == "T2"
+    with pytest.raises(EmimError, match="no input 'FLAIR'"):
+        choose_reference(card, images, "FLAIR")
+
+
+def test_a_modality_goes_by_its_own_name_first():
+    card = ModelCard(
+        name="names", modalities=("T1C", "t1ce", "ADC map"), structures=parse_structures(["a=1"])[0],
+        overlapping=False, preprocess=PreprocessConfig(spacing=(1, 1, 1)), network=NetworkConfig(), crop=16,
+    )  # fmt: skip
+    names = ("t1c", " T1CE ", "adc MAP", "t1gd", "FLAIR", "")
+    assert [modality_called(card, name) for name in names] == ["T1C", "t1ce", "ADC map", "t1ce", None, None]

@@ -13,9 +13,10 @@ import pytest
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
 from emim.package.archive import CHECKSUMS, METADATA, checksums
+from emim.package.bundle import read_card
 from emim.package.metadata import bundle_metadata
 from emim.package.model import ModelCard
-from EMIMLib.models import ModelRegistry, folderName
+from EMIMLib.models import InstalledModel, ModelRegistry, folderName
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,6 +208,40 @@ def test_find(registry, tmp_path):
     for nonsense in ("nothing", "", tmp_path):
         with pytest.raises(EmimError):
             registry.find(nonsense)
+
+
+def test_a_path_from_another_computer(registry, tmp_path):
+    model = registry.import_(write_package(tmp_path / "p"))
+    for path in ("/home/a/models/Glioma", "C:\\Users\\a\\models\\Glioma\\", "/other/Glioma/"):
+        assert registry.namesake(path) == model
+        with pytest.raises(EmimError):  # given by hand it is a mistake
+            registry.find(path)
+    for path in ("/home/a/Glioma/model", "/home/a/Glioma 2", "/", ""):
+        assert registry.namesake(path) is None
+    shutil.move(model.path, registry.folder / "first")
+    write_package(registry.folder / "second")
+    assert registry.namesake("/home/a/models/Glioma") is None, "two are named so"
+
+
+def test_versions_of_one_name_are_told_apart(registry, tmp_path):
+    old = registry.import_(write_package(tmp_path / "old", weights=b"old"))
+    same, new = write_package(tmp_path / "same", weights=b"old"), write_package(tmp_path / "new")
+    assert len(old.version) == 8 and registry.package(zipped(same)).version == old.version
+    assert registry.package(new).version != old.version
+    assert registry.replacedBy(registry.package(new)) == old
+    assert registry.replacedBy(registry.package(old.path)) is None
+    assert registry.replacedBy(registry.package(write_package(tmp_path / "x", "Other"))) is None
+    newer = registry.import_(new, overwrite=True)
+    assert registry.models() == [newer] and newer.version == registry.package(new).version
+    (newer.path / METADATA).write_text("{half")
+    assert registry.models()[0].version == ""
+
+
+@pytest.mark.parametrize("date, version", [("2025-03-01", "2025-03-01, "), (20250301, ""), (None, "")])
+def test_the_day_of_the_training_is_part_of_the_version(tmp_path, date, version):
+    card = read_card(write_package(tmp_path / "p"))
+    card.training["date"] = date
+    assert InstalledModel(tmp_path / "p", card, fingerprint="0badcafe").version == f"{version}0badcafe"
 
 
 def test_remove_only_packages_in_the_folder(registry, tmp_path):

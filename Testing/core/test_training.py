@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import datetime
 import json
 import re
 
@@ -426,6 +427,7 @@ def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, sma
     assert [s.name for s in card.structures] == ["WT", "TC", "ET"] and card.overlapping
     assert card.preprocess.spacing is not None and set(card.optional) == {"T1", "T1ce", "T2", "FLAIR"}
     assert card.training["initialisation"] == "pre" and card.patterns["FLAIR"]
+    assert datetime.date.fromisoformat(card.training["date"]) <= datetime.date.today()
     report = json.loads((tmp_path / "fine" / "transfer.json").read_text())
     assert report["loaded"] and report["new"]
     assert (tmp_path / "fine" / "report" / "report.html").is_file()

@@ -86,6 +86,84 @@ def test_a_scene_made_with_a_model_that_is_not_here(panel):
     assert not panel.ui.applyButton.enabled
 
 
+def test_a_model_that_lies_elsewhere_on_the_scenes_computer(ready):
+    ui, node = ready.ui, ready.state.parameterNode
+    here = ready.state.model
+    for path in ("/home/a/models/bright lesions", r"C:\models\bright lesions", "/other/bright lesions/"):
+        node.modelPath = path
+        assert ready.state.model == here and ui.applyButton.enabled
+        assert ui.modelComboBox.currentIndex == 0 and node.modelPath == path
+        assert "same name" in ui.modelCardLabel.text and here.version in ui.modelCardLabel.text
+    node.modelPath = "/home/a/models/glioma"
+    assert ready.state.model is None and "“glioma”" in ui.modelCardLabel.text
+    node.modelPath = str(here.path)
+    assert ready.state.model == here and "same name" not in ui.modelCardLabel.text
+
+
+def test_a_model_is_replaced_after_a_question(ready, model_package, tmp_path, monkeypatch, caplog):
+    old, node = ready.state.model, ready.state.parameterNode
+    result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "made with the old one")
+    result.SetReferenceImageGeometryParameterFromVolumeNode(node.inputNode("FLAIR"))
+    result.SetAttribute("EMIM.Model", old.name)
+    result.SetAttribute("EMIM.ModelVersion", old.version)
+    node.outputSegmentation = result
+    newer = another_model(model_package, tmp_path / "newer", old.name)
+    version = ready.logic.registry.package(newer).version
+    asked = []
+
+    def answer(yes):
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: asked.append(text) or yes)
+
+    answer(False)
+    ready.modelSection.importModel(newer)
+    assert ready.state.model == old and old.version in asked[0] and version in asked[0]
+    answer(True)
+    weights = tmp_path / "newer" / "models" / "model.pt"
+    content = weights.read_bytes()
+    weights.write_bytes(b"half")
+    ready.modelSection.importModel(newer)
+    assert "model.pt" in caplog.text and len(asked) == 2
+    assert ready.logic.registry.models() == [old] and ready.state.model == old
+    assert node.outputSegmentation is result
+    weights.write_bytes(content)
+    ready.modelSection.importModel(newer)
+    assert ready.state.model.version == version and ready.state.model.path == old.path
+    assert version in ready.ui.modelCardLabel.text and old.version not in ready.ui.modelCardLabel.text
+    assert node.outputSegmentation is None, "the next result is of another model"
+    ready.modelSection.importModel(str(old.path))
+    assert "installed already" in caplog.text and len(asked) == 3, "onto itself is no replacing"
+
+
+def test_the_warning_about_a_sequence_follows_its_frame(ready, host):
+    volume, ui = ready.state.parameterNode.inputNode("T2"), ready.ui
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "perfusion")
+    for i in range(3):
+        sequence.SetDataNodeAtValue(volume, str(i))
+    browser = slicer.mrmlScene.AddNode(slicer.vtkMRMLSequenceBrowserNode())
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(volume, sequence, False)
+    host.processEvents(0.05)
+    assert "frame 1 of 3" in ui.inputProblemsLabel.text and ui.applyButton.enabled
+    browser.SetSelectedItemNumber(2)
+    host.processEvents(0.05)
+    assert "frame 3 of 3" in ui.inputProblemsLabel.text
+    browser.SetPlaybackActive(True)
+    host.processEvents(0.05)
+    checked = []
+    check = ready.logic.checkInputs
+    ready.logic.checkInputs = lambda *given: checked.append(given) or check(*given)
+    for frame in (0, 1, 0):
+        browser.SetSelectedItemNumber(frame)
+        host.processEvents(0.05)
+    assert not checked, "not while it plays"
+    browser.SetPlaybackActive(False)
+    host.processEvents(0.05)
+    assert checked and "frame 1 of 3" in ui.inputProblemsLabel.text
+    slicer.mrmlScene.RemoveNode(browser)
+    host.processEvents(0.05)
+    assert not ui.inputProblemsLabel.text and not any(o[0] is browser for o in ready.Observations)
+
+
 def test_guess_is_marked_and_becomes_a_choice(ready, host):
     ui, node = ready.ui, ready.state.parameterNode
     row = ready.inputsSection.rows[0]
@@ -332,11 +410,12 @@ def test_reload_and_test(host):
     slicer.modules.EMIMSegmentInstance.runTest()
 
 
-def another_model(model_package, folder):
-    """A copy of the model with another name."""
+def another_model(model_package, folder, name=""):
+    """A copy of the model with another name, that of the folder unless one is given."""
     shutil.copytree(model_package, folder)
     card = json.loads((folder / "configs" / "metadata.json").read_text())
-    card["emim"]["name"] = folder.name
+    card["emim"]["name"] = name or folder.name
+    card["emim"]["training"]["date"] = "2025-03-01"
     (folder / "configs" / "metadata.json").write_text(json.dumps(card))
     (folder / "checksums.json").unlink()
     (folder / "checksums.json").write_text(json.dumps(checksums(folder)))

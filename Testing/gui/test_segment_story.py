@@ -137,6 +137,49 @@ def test_a_corrected_result_says_that_the_table_is_the_models(ready, host, tmp_p
     assert "Edited" not in ui.resultLabel.text
 
 
+def test_hand_corrections_are_not_replaced_without_a_question(ready, host):
+    ui, node = ready.ui, ready.state.parameterNode
+    node.quality = "fast"
+    segment(host, ready)
+    corrected = node.outputSegmentation
+    assert ready.state.model.version in ui.resultLabel.text
+    corrected.GetSegmentation().AddEmptySegment("drawn", "drawn")
+    slicer.app.setTesting(False)
+    asked = []
+
+    def answer(button):
+        host.answer(lambda box: asked.append(box.text) or press(box, button))
+
+    answer("Cancel")
+    ui.applyButton.click()
+    assert ready.state.job is None and corrected.GetName() in asked[0]
+    assert node.outputSegmentation is corrected and kept(corrected)
+    host.answer(lambda box: box.close())  # by its corner, or Escape
+    ui.applyButton.click()
+    assert ready.state.job is None and node.outputSegmentation is corrected and kept(corrected)
+
+    answer("New segmentation")
+    segment(host, ready)
+    assert node.outputSegmentation is not corrected and kept(corrected)
+    assert data_nodes()["Segmentation"] == 2
+    segment(host, ready)  # the new one is as EMIM wrote it: nobody is asked
+    assert data_nodes()["Segmentation"] == 2
+
+    ui.outputSelector.setCurrentNode(corrected)
+    answer("Replace")
+    segment(host, ready)
+    assert node.outputSegmentation is corrected and not kept(corrected)
+    assert data_nodes()["Segmentation"] == 2 and len(asked) == 3
+
+
+def kept(segmentation):
+    return segmentation.GetSegmentation().GetSegment("drawn") is not None
+
+
+def press(box, text):
+    next(button for button in box.buttons() if button.text == text).click()
+
+
 def test_second_run_replaces_the_first_unless_a_new_one_is_wanted(ready, host):
     ui, node = ready.ui, ready.state.parameterNode
     segment(host, ready)

@@ -55,8 +55,10 @@ def test_inputs_go_by_name_and_transforms_and_tables_are_heeded(class_model):
 
 def test_the_table_says_all_and_survives_saving(class_model, tmp_path):
     inputs, logic = pair(), EMIMSegmentLogic()
-    logic.classify(inputs, class_model, device="cpu", reference="FLAIR")
+    logic.classify(inputs, class_model, device="cpu", reference="flair")
     table = logic.run.table
+    version = logic.registry.find(class_model).version
+    assert version and logic.madeWith(table) == f"{logic.modelName(table)} ({version})"
     assert table.GetName() == "Lésion type: FLAIR" and table.GetLocked()
     assert [table.GetColumnName(c) for c in range(2)] == ["Class", "Probability"]
     shares = logic.run.probabilities

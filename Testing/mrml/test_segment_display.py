@@ -28,6 +28,7 @@ from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 from emim.inference.seg_nrrd import write_seg_nrrd  # noqa: E402
 from emim.package.bundle import read_card  # noqa: E402
 from emim.volumes.grid import Grid  # noqa: E402
+from EMIMLib.models import InstalledModel  # noqa: E402
 
 ORANGE, BLUE = np.array([230, 159, 0]), np.array([86, 180, 233])
 AT = positions(grid(), (26, 26, 26))
@@ -51,7 +52,8 @@ def result(tmp_path, threshold_model):
     moved[:3, :3], moved[:3, 3] = rotation(15, 2), (30, -20, 10)
     reference.SetAndObserveTransformNodeID(transform(moved).GetID())
     read = readSegmentation(tmp_path / "a.seg.nrrd", np.eye(4))
-    node = takeSegmentation(read, None, card, reference, [], reference.GetTransformNodeID())
+    model = InstalledModel(threshold_model, card)
+    node = takeSegmentation(read, None, model, reference, [], reference.GetTransformNodeID())
     node.card, node.lesion = card, moved[:3, :3] @ LESION + moved[:3, 3]
     return node
 

@@ -342,6 +342,25 @@ def test_names_of_different_cases_are_a_warning():
     assert not whats(problems) and "different cases" in problems[0].what
 
 
+def test_a_frame_of_a_sequence_is_a_warning():
+    inputs = complete()
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "perfusion")
+    for i in range(3):
+        sequence.SetDataNodeAtValue(inputs["FLAIR"], str(i))
+    browser = slicer.mrmlScene.AddNode(slicer.vtkMRMLSequenceBrowserNode())
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    assert checkInputs(CARD, inputs) == [], "none of the volumes shows the sequence"
+    browser.AddProxyNode(inputs["FLAIR"], sequence, False)
+    browser.SetSelectedItemNumber(1)
+    (problem,) = checkInputs(CARD, inputs)
+    assert problem.modality == "FLAIR" and not problem.blocking
+    name = inputs["FLAIR"].GetName()
+    assert problem.what == f"“{name}” shows frame 2 of 3 of the sequence “perfusion”."
+    for value in "02":
+        sequence.RemoveDataNodeAtValue(value)
+    assert checkInputs(CARD, inputs) == [], "a single frame is a volume as any other"
+
+
 def test_process_refuses_before_it_starts_anything(threshold_model):
     logic = EMIMSegmentLogic()
     with pytest.raises(Exception, match="needs FLAIR") as error:

@@ -4,6 +4,8 @@ import slicerhost
 
 slicerhost.start()
 
+import contextlib  # noqa: E402
+import itertools  # noqa: E402
 import json  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -100,6 +102,8 @@ def test_everything_arrives(threshold_model, tmp_path):
     assert segments.ContainsRepresentation("Closed surface")
     assert display.GetSegmentOpacity3D(segments.GetSegmentIDs()[0]) < 1  # the core can be seen within
     assert logic.modelName(result) == "Thrëshold" and logic.missingModalities(result) == []
+    made = f"Thrëshold ({logic.registry.find(threshold_model).version})"
+    assert logic.madeWith(result) == made and len(made) == len("Thrëshold (01234567)")
     assert logic.run.state == "finished" and "cpu" in logic.run.summary
     assert {"status", "result"} <= {e["type"] for e in events}
     assert temporary_folders() == []
@@ -110,7 +114,7 @@ def test_everything_arrives(threshold_model, tmp_path):
     slicer.mrmlScene.Clear(False)
     slicer.util.loadScene(path)
     result = slicer.util.getNode("FLAIR segmentation")
-    assert logic.modelName(result) == "Thrëshold"
+    assert logic.modelName(result) == "Thrëshold" and logic.madeWith(result) == made
     assert cell(logic.measurementsTable(result), 0, "Structure") == "Lésion"
     assert set(logic.probabilityVolumes(result)) == {"Lésion", "Core"}
     probability = logic.probabilityVolumes(result)["Lésion"]
@@ -174,6 +178,83 @@ def test_in_the_background(host, threshold_model):
     assert run.segmentation.GetName() == "FLAIR segmentation"
     assert np.array_equal(mask(run.segmentation, "Core", inputs["FLAIR"]), distance(AT) < CORE_RADIUS)
     assert temporary_folders() == []
+
+
+def test_what_is_edited_during_the_run_is_kept(host, threshold_model):
+    """The result becomes a new segmentation, and the next run replaces that."""
+    inputs, logic = pair(), EMIMSegmentLogic()
+    first = logic.process(inputs, str(threshold_model), device="cpu", surface=False)
+    assert not logic.holdsOwnWork(first)
+    segments, volume = first.GetSegmentation(), inputs["FLAIR"]
+    lesion = segments.GetSegmentIdBySegmentName("Lésion")
+    empty = np.zeros((26, 26, 26), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, first, lesion, volume)  # before: is replaced
+    assert logic.holdsOwnWork(first)
+    again = logic.process(inputs, str(threshold_model), device="cpu", surface=False, outputSegmentation=first)
+    assert again is first and mask(first, "Lésion", volume).any() and not logic.holdsOwnWork(first)
+
+    options = {"device": "cpu", "surface": False, "waitForCompletion": False}
+    run = logic.process(inputs, str(threshold_model), outputSegmentation=first, **options)
+    lesion = segments.GetSegmentIdBySegmentName("Lésion")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, first, lesion, volume)
+    table = cell(logic.measurementsTable(first), 0, "Volume [mL]")
+    assert host.processEvents(60, until=lambda: not run.running) and run.error is None
+    assert run.segmentation is not first and mask(run.segmentation, "Lésion", volume).any()
+    assert not mask(first, "Lésion", volume).any() and logic.isEdited(first)
+    assert cell(logic.measurementsTable(first), 0, "Volume [mL]") == table
+    assert f"“{first.GetName()}” was edited meanwhile" in run.summary
+    assert f"“{run.segmentation.GetName()}”" in run.summary
+
+    first = run.segmentation
+    run = logic.process(inputs, str(threshold_model), outputSegmentation=first, **options)
+    first.GetSegmentation().AddEmptySegment("drawn", "drawn")
+    assert host.processEvents(60, until=lambda: not run.running)
+    assert run.segmentation is not first and first.GetSegmentation().GetSegment("drawn") is not None
+
+
+def test_own_work_is_what_emim_did_not_write(threshold_model):
+    logic = EMIMSegmentLogic()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    assert not logic.holdsOwnWork(node), "it is empty"
+    node.GetSegmentation().AddEmptySegment("drawn", "drawn")
+    assert logic.holdsOwnWork(node)
+    result = logic.process(
+        {"FLAIR": head("FLAIR")}, str(threshold_model), device="cpu", outputSegmentation=node
+    )
+    assert result is node and not logic.holdsOwnWork(node)
+    node.GetSegmentation().RemoveAllSegments()
+    assert not logic.holdsOwnWork(node), "there is nothing left to lose"
+
+
+def test_names_of_inputs_as_on_the_command_line(tmp_path, monkeypatch, threshold_model):
+    """Any case and any usual name will do, for the reference and in a batch, too."""
+    seen = tmp_path / "seen.json"
+    fake_worker(tmp_path, monkeypatch, f"json.dump(arguments, open({str(seen)!r}, 'w')); sys.exit(1)")
+    t1, flair = pair().values()
+    given = {"t1w": t1, "Flair": flair, "T1": None}
+    logic = EMIMSegmentLogic()
+    for segment in (
+        lambda: logic.process(given, str(threshold_model), reference="T1n"),
+        lambda: logic.batch([given], str(threshold_model), reference="T1n"),
+    ):
+        seen.unlink(missing_ok=True)
+        with contextlib.suppress(EmimError):
+            segment()
+        arguments = json.loads(seen.read_text())
+        inputs = [value for option, value in itertools.pairwise(arguments) if option == "--input"]
+        assert [i.split("=")[0] for i in inputs] == ["T1", "FLAIR"]
+        assert arguments[arguments.index("--reference") + 1] == "T1"
+    card = logic.run._card
+    assert logic.checkInputs(card, given) == []
+    twice = {"t1w": t1, "T1": flair}
+    for refuse in (
+        lambda: logic.process(twice, str(threshold_model)),
+        lambda: logic.checkInputs(card, twice),
+    ):
+        with pytest.raises(EmimError, match="Two volumes are given for T1"):
+            refuse()
+    with pytest.raises(EmimError, match="no input PD"):
+        logic.process({"PD": t1, "FLAIR": flair}, str(threshold_model))
 
 
 def test_cancel_leaves_nothing(host, threshold_model):

@@ -27,6 +27,13 @@ class Takes(Protocol):
     preprocess: PreprocessConfig
 
 
+def modality_called(card: Takes, name: str) -> str | None:
+    """The model's modality of this name, whatever its case, or of another usual one for it; None: of none."""
+    known = {canonical(m).casefold(): m for m in card.modalities} | {m.casefold(): m for m in card.modalities}
+    name = name.strip()
+    return known.get(name.casefold()) or known.get(canonical(name).casefold())
+
+
 def match_inputs(
     card: Takes, inputs: Mapping[str, str | Path], ignore_others: bool = False
 ) -> dict[str, str]:
@@ -43,16 +50,14 @@ def match_inputs(
         EmimError: for a modality that is unknown, given twice or missing without being optional, and
             for one file given as two modalities.
     """
-    known = {canonical(m).casefold(): m for m in card.modalities} | {m.casefold(): m for m in card.modalities}
     takes = f"The model takes: {', '.join(card.modalities)}."
     images: dict[str, str] = {}
     for name, path in inputs.items():
-        name = name.strip()
-        modality = known.get(name.casefold()) or known.get(canonical(name).casefold())
+        modality = modality_called(card, name)
         if modality is None:
             if ignore_others:
                 continue
-            raise EmimError(f"The model has no input called {name!r}.", path, takes)
+            raise EmimError(f"The model has no input called {name.strip()!r}.", path, takes)
         if modality in images:
             raise EmimError(f"Two files are given for {modality}.", path, "Give one file per modality.")
         images[modality] = str(Path(path).absolute())
@@ -76,9 +81,8 @@ def choose_reference(card: Takes, images: Mapping[str, str], reference: str | No
     if reference is None:
         own = card.preprocess.reference
         return own if own in images else next(iter(images))
-    for modality in images:
-        if modality.casefold() == reference.strip().casefold():
-            return modality
+    if (modality := modality_called(card, reference)) in images:
+        return modality
     hint = f"Choose one of: {', '.join(images)}."
     raise EmimError(f"There is no input {reference!r} that could be the reference.", hint=hint)
 

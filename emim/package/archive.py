@@ -138,6 +138,10 @@ class PackageFiles:
             what = f"{name} has changed since the package was written: its SHA-256 is not the recorded one."
             raise EmimError(what, self.path, _DAMAGED)
 
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that tell this package from another version of it, without its weights."""
+        return hashlib.sha256(self.read(CHECKSUMS, _JSON_LIMIT)).hexdigest()[:8]
+
     def bytes_of(self, name: str) -> BinaryIO:
         """``name`` as a file that can be searched back and forth, as torch.load wants it."""
         return io.BytesIO(self.read(name)) if self._zip is not None else self.open(name)

@@ -28,7 +28,7 @@ class ModelCard:
         preprocess: with a spacing that is never None.
         network: size of the network.
         crop: side of the training crop, the tile at inference.
-        training: summary: cases, steps, validation Dice or loss, initialisation, versions.
+        training: summary: cases, steps, validation Dice or loss, initialisation, versions, date.
         classes: of classification: their names, in the order of the network's outputs.
         classifier: of classification: what sits on the encoder.
         mirrored: it was trained on mirror images too, left and right exchanged.

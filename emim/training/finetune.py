@@ -377,7 +377,8 @@ def _finish(run: RunFolder, card: ModelCard, started: float) -> None:
         score = score if is_number(score) else None
         reached = {"validation_dice": score}
         said = "" if score is None else f", validation Dice {score:.3f}"
-    card = dataclasses.replace(card, training={**card.training, "step": step, **reached})
+    made = {"date": time.strftime("%Y-%m-%d"), "step": step, **reached}
+    card = dataclasses.replace(card, training={**card.training, **made})
     write_package(run.model, card, kept["model"], overwrite=run.model.exists())
     report_page = update_report(run)
     events.status(f"Model of step {step}{said}: {run.model}")
