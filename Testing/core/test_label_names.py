@@ -145,6 +145,15 @@ def test_a_part_of_the_cohort_keeps_the_coding(swapped, tmp_path):
     assert Cohort.from_dict(json.loads(json.dumps(found.cohort.to_dict()))).cases == found.cohort.cases
 
 
+@pytest.mark.parametrize("entry", [{"name": "a"}, {"name": "a", "value": "1"}, {"name": 1, "value": 1}, "a"])
+def test_segments_of_a_datalist_that_are_none(entry, swapped, tmp_path):
+    file = tmp_path / "list.json"
+    cases = [{"id": "p1", "images": {"T1": str(swapped / "p1" / "t1.nii.gz")}}]
+    file.write_text(json.dumps({"cases": cases, "segments": [entry]}), encoding="utf-8")
+    with pytest.raises(EmimError, match="something unexpected"):
+        scan(file)
+
+
 def test_labels_of_a_record_that_knows_no_segments_are_read_again(swapped, tmp_path):
     write_table(scan(swapped), tmp_path / "out")
     file = tmp_path / "out" / "cohort.json"

@@ -116,7 +116,10 @@ def _coding(card: Any) -> tuple[Segment, ...]:
     from emim.volumes.segments import Segment
 
     values = {s.name: s.values[0] for s in card.structures if len(s.values) == 1}
-    return tuple(Segment(name, v) for name, v in {**values, **card.training.get("segments", {})}.items())
+    trained = card.training.get("segments")
+    if isinstance(trained, dict):  # a package may come from anywhere
+        values |= {name: value for name, value in trained.items() if isinstance(value, int)}
+    return tuple(Segment(name, value) for name, value in values.items())
 
 
 def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:

@@ -138,9 +138,9 @@ def evaluate(
     """
     events = events or Events()
     labels = _labels(references, events)
-    refuse_other_values(structures, getattr(references, "segments", ()))
     if not structures:
         raise EmimError("There are no structures to evaluate.", hint="Give them, or a model that has them.")
+    refuse_other_values(structures, getattr(references, "segments", ()))
     if output is not None:
         output = Path(output).absolute()
         table = output.with_suffix(".txt")

@@ -39,8 +39,14 @@ class Segment:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Segment:
-        """The segment that :meth:`to_dict` wrote; JSON has turned its colour into a list."""
-        color = data.get("color")
+        """The segment that :meth:`to_dict` wrote; JSON has turned its colour into a list.
+
+        Raises:
+            KeyError, TypeError, ValueError: when it is none.
+        """
+        name, value, color = data["name"], data["value"], data.get("color")
+        if not isinstance(name, str) or type(value) is not int:
+            raise ValueError(f"a segment has a name and a whole number as value, not {name!r} and {value!r}")
         return Segment(**{**data, "color": None if color is None else tuple(color)})
 
 
