@@ -158,6 +158,7 @@ def _scan(options: argparse.Namespace, events: Events) -> None:
     fields: dict[str, Any] = {
         "cases": len(found.cohort.cases),
         "modalities": found.cohort.modalities,
+        "segments": [s.to_dict() for s in found.segments],
         "rows": json_rows(found),
         "ignored": [{"path": path, "why": why} for path, why in found.ignored],
     }

@@ -219,6 +219,7 @@ class CardConfig:
     Attributes:
         name, description, intended_use, licence: for people.
         patterns: modality name to patterns of names it is recognised by, before the built-in ones.
+        segments: name to label value of the segments that the labels name.
     """
 
     name: str | None = None
@@ -226,6 +227,7 @@ class CardConfig:
     intended_use: str | None = None
     licence: str | None = None
     patterns: dict[str, Any] = field(default_factory=dict)
+    segments: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def loadCase(
     Args:
         modalities: which to load; None: all the case has.
         structures: give the segments of the label their names, colours and terminology, so that they can
-            be exported again; the others are called "label 1" and so on.
+            be exported again; the others have those of their segments in a ``.seg.nrrd``, or are called
+            "label 1" and so on.
         label: the case's exported label map, shown instead of its own, with the names it was exported with.
 
     Returns:
@@ -110,37 +111,59 @@ def _loadLabel(row: CaseRow, file: str, image: Any, structures: Sequence[dict[st
         if node.GetAttribute(FILE) == file or isExported(node, file):
             return
     labelmap = _read(slicer.util.loadLabelVolume, file)
+    own = file == row.label.path
     try:
+        if own and row.recode:
+            _recode(labelmap, row.recode)
         segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{row.id} label")
         segmentation.CreateDefaultDisplayNodes()
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(image)
         logic = slicer.modules.segmentations.logic()
         logic.ImportLabelmapToSegmentationNode(labelmap, segmentation)
-        _nameSegments(segmentation, labelmap, structures)
+        _nameSegments(segmentation, labelmap, structures, row.segments if own else ())
     finally:
         slicer.mrmlScene.RemoveNode(labelmap)
     segmentation.SetAttribute(CASE, row.id)
-    if file == row.label.path:
+    if own:
         segmentation.SetAttribute(FILE, file)
     else:
         rememberExported(segmentation, file)
 
 
-def _nameSegments(segmentation: Any, labelmap: Any, structures: Sequence[dict[str, Any]]) -> None:
-    """Give each segment the name of its structure, and to those that consist of others these, too."""
+def _recode(labelmap: Any, values: Mapping[int, int]) -> None:
+    """Give the voxels of a label map the cohort's values."""
+    stored = slicer.util.arrayFromVolume(labelmap)
+    labels = stored.astype(np.int16)
+    for value, meant in values.items():
+        labels[stored == value] = meant
+    slicer.util.updateVolumeFromArray(labelmap, labels)
+
+
+def _nameSegments(
+    segmentation: Any,
+    labelmap: Any,
+    structures: Sequence[dict[str, Any]],
+    ofFile: Sequence[dict[str, Any]],
+) -> None:
+    """Give each segment the name of its structure, and to those that consist of others these, too.
+
+    Those that are no structure keep what the file says of them.
+    """
     content, labels = segmentation.GetSegmentation(), slicer.util.arrayFromVolume(labelmap)
     segments = {
         content.GetNthSegmentID(n): content.GetNthSegment(n) for n in range(content.GetNumberOfSegments())
     }
     present = {segment.GetLabelValue() for segment in segments.values()}
     own = {name: values & present for name, values in ownValues(structures).items()}
+    named = {s["value"]: s for s in ofFile}
     known = {min(own[s["name"]]): s for s in structures if len(own[s["name"]]) == 1}
     for identifier, segment in segments.items():
         value = segment.GetLabelValue()
-        unknown = {"name": _("label {n}").format(n=value), "color": COLORS[(value - 1) % len(COLORS)]}
-        structure = known.get(value, unknown)
+        unknown = {"name": _("label {n}").format(n=value)}
+        structure = known.get(value) or named.get(value, unknown)
         segment.SetName(structure["name"])
-        segment.SetColor(*[c / 255 for c in structure["color"]])
+        color = structure.get("color") or COLORS[(value - 1) % len(COLORS)]
+        segment.SetColor(*[c / 255 for c in color])
         if structure.get("terminology"):
             segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), structure["terminology"])
         if len(present.intersection(structure.get("values", ()))) > 1:

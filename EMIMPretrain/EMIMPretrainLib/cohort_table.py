@@ -37,7 +37,9 @@ class CaseRow:
     Attributes:
         cells: one per modality of the cohort.
         label: its label map.
-        labelValues: values in the label other than 0.
+        labelValues: the cohort's values in the label other than 0.
+        recode: value in the label's file to the cohort's, where they differ.
+        segments: those of the cohort that the label has, as in :class:`CohortTable`.
         usable: the scan found no problem.
         included: the user has not excluded it.
     """
@@ -47,6 +49,8 @@ class CaseRow:
     cells: dict[str, Cell]
     label: Cell
     labelValues: tuple[int, ...] = ()
+    recode: dict[int, int] = field(default_factory=dict)
+    segments: list[dict[str, Any]] = field(default_factory=list)
     usable: bool = True
     included: bool = True
     problems: list[str] = field(default_factory=list)
@@ -76,6 +80,7 @@ class CohortTable:
         ignored: files that are not used, each with the reason.
         patterns: the user's name patterns that the scan used.
         details: by case id, its entry in the ``cohort.json`` of the scan.
+        segments: name, value, colour and terminology of each segment that label files name.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class CohortTable:
         ignored: Sequence[tuple[str, str]] = (),
         patterns: dict[str, list[str]] | None = None,
         details: dict[str, dict[str, Any]] | None = None,
+        segments: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.source = source
         self.modalities = list(modalities)
@@ -93,6 +99,7 @@ class CohortTable:
         self.ignored = list(ignored)
         self.patterns = dict(patterns or {})
         self.details = dict(details or {})
+        self.segments = list(segments)
 
     @staticmethod
     def fromScan(
@@ -103,9 +110,10 @@ class CohortTable:
     ) -> CohortTable:
         """The table of the result event of ``emim scan``; for the others, see the class."""
         modalities = result["modalities"]
-        rows = [_row(data, modalities) for data in result["rows"]]
+        segments = result.get("segments", [])
+        rows = [_row(data, modalities, segments) for data in result["rows"]]
         ignored = [_ignored(entry) for entry in result.get("ignored", ())]
-        return CohortTable(source, modalities, rows, ignored, patterns, details)
+        return CohortTable(source, modalities, rows, ignored, patterns, details, segments)
 
     @property
     def name(self) -> str:
@@ -165,14 +173,16 @@ class CohortTable:
         return "; ".join(parts) + "."
 
 
-def _row(data: dict[str, Any], modalities: Sequence[str]) -> CaseRow:
-    images, label = data["images"], data.get("label")
+def _row(data: dict[str, Any], modalities: Sequence[str], segments: Sequence[dict[str, Any]]) -> CaseRow:
+    images, label, values = data["images"], data.get("label"), tuple(data.get("label_values") or ())
     return CaseRow(
         id=data["id"],
         subject=data["subject"],
         cells={m: _cell(data, m, images.get(m, "")) for m in modalities},
         label=_cell(data, "label", label or ""),
-        labelValues=tuple(data.get("label_values") or ()),
+        labelValues=values,
+        recode={int(value): meant for value, meant in data.get("recode", {}).items()},
+        segments=[s for s in segments if s["value"] in values],
         usable=data["usable"],
         problems=list(data["problems"]),
         notes=list(data["notes"]),

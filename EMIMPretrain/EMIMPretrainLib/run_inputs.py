@@ -86,14 +86,12 @@ def writeDatalist(file: Path, table: CohortTable, labels: Mapping[str, Path] | N
         case |= {"id": row.id, "subject": row.subject}
         case["images"] = {m: c.path for m, c in row.cells.items() if c.path}
         case["label"] = None if labels is None else str(labels.get(row.id) or row.label.path) or None
+        if labels and row.id in labels:
+            case["drawn"] = True
         case.pop("duplicates", None)
         cases.append(case)
-    _write(
-        file,
-        json.dumps(
-            {"modalities": table.modalities, "patterns": table.patterns, "cases": cases}, ensure_ascii=False
-        ),
-    )
+    cohort = {"modalities": table.modalities, "patterns": table.patterns, "segments": table.segments}
+    _write(file, json.dumps({**cohort, "cases": cases}, ensure_ascii=False))
     return file
 
 

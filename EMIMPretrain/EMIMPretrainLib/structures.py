@@ -23,17 +23,20 @@ Structure = dict[str, Any]
 
 
 def structuresFromCohort(table: CohortTable) -> list[Structure]:
-    """One structure for each value in the label maps of the cases that are used."""
+    """One structure for each value in the label maps of the cases that are used, named as its segment is."""
+    named = {s["value"]: s for s in table.segments}
     structures, _overlapping = structures_of_values(table.labelValues)
-    return [
-        {
-            "name": _("label {n}").format(n=s.values[0]),
-            "values": list(s.values),
-            "color": list(s.color),
-            "terminology": None,
-        }
-        for s in structures
-    ]
+    return [_ofValue(s.values[0], named.get(s.values[0]), s.color) for s in structures]
+
+
+def _ofValue(value: int, segment: dict[str, Any] | None, color: Sequence[int]) -> Structure:
+    segment = segment or {"name": _("label {n}").format(n=value)}
+    return {
+        "name": segment["name"],
+        "values": [value],
+        "color": list(segment.get("color") or color),
+        "terminology": segment.get("terminology"),
+    }
 
 
 def structuresFromSegmentation(

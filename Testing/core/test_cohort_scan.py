@@ -367,7 +367,7 @@ def test_nothing_to_find(tmp_path):
         scan(tmp_path)
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1/slice.dcm").touch()
-    with pytest.raises(EmimError, match="slice.dcm.*Convert the DICOM"):
+    with pytest.raises(EmimError, match="(?s)holds DICOM.*slice.dcm.*DICOM module.*dcm2niix"):
         scan(tmp_path)
     write(tmp_path / "p1/image.nii.gz")
     with pytest.raises(EmimError, match="(?s)name that tells its modality.*p1/image.nii.gz.*--pattern"):

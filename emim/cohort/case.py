@@ -19,12 +19,14 @@ class Case:
         subject: who was examined; cases of one subject never fall on both sides of a split.
         images: modality name to absolute file path; a modality that is missing has no entry.
         label: path of the label map, or None.
+        recode: label value in the file to the cohort's, where they differ; see :mod:`emim.cohort.coding`.
     """
 
     id: str
     subject: str
     images: dict[str, str]
     label: str | None = None
+    recode: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ class Cohort:
 
     @staticmethod
     def from_dict(data: dict) -> Cohort:
-        return Cohort(tuple(data["modalities"]), tuple(Case(**c) for c in data["cases"]))
+        return Cohort(tuple(data["modalities"]), tuple(_case(c) for c in data["cases"]))
 
     def save(self, file: str | Path) -> None:
         Path(file).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _case(data: dict) -> Case:
+    """The case that ``asdict`` made; JSON has turned numbers that are keys into text."""
+    return Case(**{**data, "recode": {int(k): v for k, v in data.get("recode", {}).items()}})

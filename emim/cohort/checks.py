@@ -6,13 +6,15 @@ A problem leaves the case out; a note is something a person should know about a 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from emim.cohort.coding import in_words
 from emim.cohort.found import FoundCase
 from emim.cohort.volume import VolumeFacts
+from emim.volumes.segments import Segment
 
 LITTLE_OVERLAP = 0.5  # of the smaller of two fields of view
 SHORT_CONTENT = 0.6  # of the extent of the other modalities, along one axis
@@ -64,6 +66,36 @@ def check_label_values(values: Mapping[str, tuple[int, ...]]) -> dict[str, list[
         for case, own in values.items():
             notes[case] += [f"no other case has the label value {v}" for v in own if counts[v] == 1]
     return notes
+
+
+def check_label_names(
+    labels: Mapping[str, Sequence[Segment]],
+    recodes: Mapping[str, Mapping[int, int]],
+    coding: Sequence[Segment],
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Problems and notes by case id: labels whose segments have other values, or no names, where others have.
+
+    Args:
+        labels: the segments that each label names.
+        recodes: value in the file to the cohort's, where they differ.
+        coding: the cohort's values.
+    """
+    problems, notes = defaultdict(list), defaultdict(list)
+    for case, segments in labels.items():
+        if recode := recodes.get(case):
+            moved = (s for s in segments if s.value in recode)
+            told = ", ".join(f"{s.value} ({s.name}) is read as {recode[s.value]}" for s in moved)
+            notes[case].append(f"the label numbers its segments in a way of its own: {told}")
+        elif not segments and any(labels.values()):
+            if any(recodes.values()):
+                problems[case].append(
+                    "the label does not name its values, and labels of other cases that do number theirs "
+                    "differently: save it from 3D Slicer as .seg.nrrd with their names, or number those alike"
+                )
+            else:
+                taken = f"taken for {in_words(coding)}"
+                notes[case].append(f"the label does not name its values, as those of other cases do: {taken}")
+    return problems, notes
 
 
 def _check_geometry(images: dict[str, VolumeFacts], label: VolumeFacts | None) -> tuple[list[str], list[str]]:

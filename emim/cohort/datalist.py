@@ -12,7 +12,8 @@ CSV has the columns ``id``, ``subject``, ``label`` and one per modality, an empt
 ``subject`` may be left out (each case its own subject), ``label`` too. Paths are relative to the list.
 
 Beside ``cases`` may stand ``modalities``, their order, and ``patterns``, modality to patterns of names,
-which models trained on the cohort recognise them by.
+which models trained on the cohort recognise them by, and ``segments``, a list of ``{"name", "value"}``: the
+label values that segments of these names are to have, whatever values a ``.seg.nrrd`` gives them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from emim.cohort.patterns import (
 )
 from emim.cohort.volume import VolumeFacts
 from emim.errors import EmimError
+from emim.volumes.segments import Segment
 
 # Columns of the table that `emim scan` writes and that say nothing about which files to use.
 TABLE_COLUMNS = ("usable", "problems", "notes", "label_values")
@@ -113,6 +115,7 @@ def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Fou
         labels = [entry["label"]] if entry.get("label") else []
         labels += images.pop("label", []) if "duplicates" in entry else []
         found.cases.append(_case(entry["id"], entry.get("subject"), images, labels, file, where))
+        found.cases[-1].drawn = entry.get("drawn") is True
         for path, facts in entry.get("files", {}).items():
             found.known[_absolute(path, file, where)] = VolumeFacts.from_dict(facts)
     if isinstance(data, dict):
@@ -120,6 +123,7 @@ def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Fou
         check_patterns(data.get("patterns"))
         found.patterns = canonical_patterns(data.get("patterns"))
         found.ignored = [(i["path"], i["why"]) for i in data.get("ignored", [])]
+        found.segments = tuple(Segment.from_dict(s) for s in data.get("segments") or ())
     return found
 
 

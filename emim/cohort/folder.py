@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emim.cohort.dicom import is_dicom_name
 from emim.cohort.found import Found, FoundCase
 from emim.cohort.patterns import (
     EXTENSIONS,
@@ -141,8 +142,7 @@ def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple
     if name.lower().endswith(_COMPANIONS):
         return "voxels of a header file"
     if not name.lower().endswith(EXTENSIONS):
-        dicom = name.lower().endswith((".dcm", ".ima"))
-        return "DICOM: convert it to NIfTI or NRRD first" if dicom else "not an image"
+        return "DICOM: convert it to NIfTI or NRRD first" if is_dicom_name(name) else "not an image"
     if not is_utf8(path):
         return NOT_UTF8
     of_label = [rest for text in label if (rest := fits(text, name, at)) is not None]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from emim.cohort.case import Case, Cohort
-from emim.cohort.checks import check_case, check_copies, check_label_values
+from emim.cohort.checks import check_case, check_copies, check_label_names, check_label_values
+from emim.cohort.coding import common_coding, recoding
 from emim.cohort.datalist import read_datalist
+from emim.cohort.dicom import find_dicom
 from emim.cohort.folder import NOT_UTF8, find_in_folder, is_utf8
 from emim.cohort.found import Found, FoundCase
 from emim.cohort.patterns import (
@@ -26,6 +28,7 @@ from emim.cohort.patterns import (
 from emim.cohort.volume import VolumeFacts, file_stamp, inspect
 from emim.errors import EmimError
 from emim.events import Events
+from emim.volumes.segments import Segment
 
 SCAN_VERSION = 1
 
@@ -40,6 +43,8 @@ class CaseRow:
         files: what every file holds, by path.
         problems: why the case is left out; empty: it is used.
         notes: what a person should know about it nevertheless.
+        recode: label value in the file to the cohort's, where they differ.
+        drawn: its label was drawn in EMIM Pretrain, with the cohort's values.
     """
 
     id: str
@@ -50,6 +55,8 @@ class CaseRow:
     files: dict[str, VolumeFacts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    recode: dict[int, int] = field(default_factory=dict)
+    drawn: bool = False
 
     @property
     def usable(self) -> bool:
@@ -57,8 +64,9 @@ class CaseRow:
 
     @property
     def label_values(self) -> tuple[int, ...] | None:
-        """Values other than 0 in the label, or None without a (readable) label."""
-        return self.files[self.label].values if self.label else None
+        """The cohort's values other than 0 in the label, or None without a (readable) label."""
+        values = self.files[self.label].values if self.label else None
+        return None if values is None else tuple(sorted(self.recode.get(v, v) for v in values))
 
     def facts(self, modality: str) -> VolumeFacts | None:
         """What the image of a modality holds, or None where it is missing."""
@@ -72,6 +80,8 @@ class CaseRow:
             "images": self.images,
             "label": self.label,
             "label_values": None if self.label_values is None else list(self.label_values),
+            **({"recode": self.recode} if self.recode else {}),
+            **({"drawn": True} if self.drawn else {}),
             **({"duplicates": self.duplicates} if self.duplicates else {}),
             "problems": self.problems,
             "notes": self.notes,
@@ -89,6 +99,7 @@ class Scan:
         rows: every case, in order of its id.
         ignored: files that are not used, each with the reason.
         patterns: the user's patterns of names, by modality; without the built-in ones.
+        segments: those that labels name, with the cohort's values (:mod:`emim.cohort.coding`), or none.
     """
 
     source: str
@@ -96,6 +107,7 @@ class Scan:
     rows: list[CaseRow]
     ignored: list[tuple[str, str]] = field(default_factory=list)
     patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -118,6 +130,7 @@ class Scan:
             "source": self.source,
             "modalities": list(self.modalities),
             "label_values": list(self.label_values),
+            **({"segments": [s.to_dict() for s in self.segments]} if self.segments else {}),
             "patterns": self.patterns,
             "cases": [r.to_dict() for r in self.rows],
             "ignored": [{"path": p, "why": w} for p, w in self.ignored],
@@ -131,6 +144,7 @@ def scan(
     label: str | Sequence[str] | None = None,
     events: Events | None = None,
     workers: int | None = None,
+    coding: Sequence[Segment] = (),
 ) -> Scan:
     """Find all cases of ``source``, read all their files, and tell usable cases from others.
 
@@ -139,7 +153,7 @@ def scan(
     Raises:
         EmimError: when there is no image, or no case that can be used, or an option makes no sense.
     """
-    found = survey(source, modalities, patterns, label, events, workers)
+    found = survey(source, modalities, patterns, label, events, workers, coding)
     if not found.cohort.cases:
         raise EmimError(
             f"None of the {len(found.rows)} cases can be used.",
@@ -158,6 +172,7 @@ def survey(
     label: str | Sequence[str] | None = None,
     events: Events | None = None,
     workers: int | None = None,
+    coding: Sequence[Segment] = (),
 ) -> Scan:
     """As :func:`scan`, but a cohort without any usable case is told of like any other.
 
@@ -172,6 +187,7 @@ def survey(
         label: patterns of label files (folders only); None: recognised by usual names.
         events: told of the progress.
         workers: threads that read; None: one per processor, at most 8.
+        coding: segments whose values are fixed, such as a model's; see :mod:`emim.cohort.coding`.
 
     Raises:
         EmimError: when there is no image, or an option makes no sense.
@@ -200,14 +216,15 @@ def survey(
     copies = check_copies(found.cases, facts)
     for row in rows:
         row.problems += copies.get(row.id, [])
+    segments = _match_segments(rows, coding, found.segments)
     values = check_label_values(
         {r.id: r.label_values for r in rows if r.usable and r.label_values is not None}
     )
     for row in rows:
         row.notes += values.get(row.id, [])
-    usable = tuple(Case(r.id, r.subject, r.images, r.label) for r in rows if r.usable)
+    usable = tuple(Case(r.id, r.subject, r.images, r.label, r.recode) for r in rows if r.usable)
     cohort = Cohort(found.modalities, usable, {r.id: r.subject for r in rows})
-    return Scan(str(path), cohort, rows, found.ignored, found.patterns)
+    return Scan(str(path), cohort, rows, found.ignored, found.patterns, segments)
 
 
 def _find(
@@ -247,15 +264,17 @@ def _nothing_found(folder: Path, found: Found, patterns: Patterns) -> EmimError:
             f"Looked for words such as {', '.join([*patterns, *PATTERNS][:6])}; saw {shown}. "
             "Give a pattern for each modality, for example --pattern 'T1=*_0000.nii.gz'.",
         )
+    if dicom := find_dicom([p for p, _ in found.ignored]):
+        return EmimError(
+            "The folder holds DICOM files, which are to be converted first.",
+            folder,
+            f"Saw {os.path.relpath(dicom, folder)}. Load the examinations with 3D Slicer's DICOM module and "
+            "save their volumes as .nii.gz, or convert the folder with dcm2niix; then give the new folder.",
+        )
     seen = sorted({Path(p).name for p, _ in found.ignored})
-    dicom = any("DICOM" in why for _, why in found.ignored)
     hint = f"Looked for {', '.join(EXTENSIONS)} in it and below"
     hint += f"; saw {', '.join(seen[:4])}." if seen else "; it holds no file."
-    return EmimError(
-        "The folder holds no image.",
-        folder,
-        hint + (" Convert the DICOM files to NIfTI first." if dicom else ""),
-    )
+    return EmimError("The folder holds no image.", folder, hint)
 
 
 def _choose_modalities(
@@ -295,7 +314,7 @@ def _inspect_all(found: Found, events: Events, workers: int | None) -> dict[str,
         if p in found.known
         and found.known[p].stamp == file_stamp(p)
         and found.known[p].stamp
-        and (found.known[p].values is not None) == label
+        and (found.known[p].values is not None) == label == (found.known[p].segments is not None)
     }
     todo = {p: label for p, label in tasks.items() if p not in facts}
     if not todo:
@@ -327,4 +346,23 @@ def _row(case: FoundCase, facts: dict[str, VolumeFacts]) -> CaseRow:
         files={p: facts[p] for p in paths},
         problems=problems,
         notes=notes,
+        drawn=case.drawn,
     )
+
+
+def _match_segments(
+    rows: Sequence[CaseRow], given: Sequence[Segment], recorded: Sequence[Segment]
+) -> tuple[Segment, ...]:
+    """The segments that labels name, by which those are recoded that number them differently."""
+    labels = {r.id: r.files[r.label] for r in rows if r.label_values}
+    segments = {i: facts.segments for i, facts in labels.items() if not facts.problems}
+    coding = common_coding([s for s in segments.values() if s], given, recorded)
+    for row in rows:
+        row.recode = recoding(segments.get(row.id, ()), coding)
+    recodes = {row.id: row.recode for row in rows}
+    named = {r.id: segments[r.id] for r in rows if r.id in segments and not r.drawn}
+    problems, notes = check_label_names(named, recodes, coding)
+    for row in rows:
+        row.problems += problems.get(row.id, [])
+        row.notes += notes.get(row.id, [])
+    return coding

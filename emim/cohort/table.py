@@ -73,7 +73,8 @@ def summary(scan: Scan) -> str:
     parts = [f"{_count(all_of_them, 'case')}: {len(usable)} usable ({_count(subjects, 'subject')})"]
     parts += [f"{all_of_them - len(usable)} left out"] if len(usable) < all_of_them else []
     labelled = f"{len(scan.cohort.labelled())} labelled"
-    values = ", ".join(map(str, scan.label_values))
+    names = {s.value: f" {s.name}" for s in scan.segments}
+    values = ", ".join(f"{v}{names.get(v, '')}" for v in scan.label_values)
     parts += [labelled + (f" (values {values})" if values else "")]
     parts += [f"{lacking} with a missing modality" if lacking else "no modality missing"]
     return ", ".join(parts) + f". Modalities: {', '.join(scan.modalities)}."

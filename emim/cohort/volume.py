@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emim.errors import EmimError
 from emim.volumes.grid import Grid
 from emim.volumes.io import NEARLY_WHOLE, is_sheared, open_image, read_pixels
 from emim.volumes.nifti import NIFTI_2, DamagedFile, is_version_2
+from emim.volumes.segments import Segment, read_segments
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
@@ -29,7 +31,8 @@ class VolumeFacts:
         size, spacing, origin, direction: the grid; ``direction`` row by row.
         orientation: anatomical directions that i, j, k run towards, ``LPS``; the nearest ones if oblique.
         range: lowest and highest finite value.
-        values: label files: the values other than 0; None for images.
+        values: label files: the values other than 0, as stored; None for images.
+        segments: label files: the segments that the header names; None for images, and where not looked for.
         content: lower and upper corner (LPS, mm) of the box around all that differs from the
             background, which is the value of the first voxel; None when nothing differs.
         digest: of size and voxels, as 32-bit floats; equal for equal images, however they are stored.
@@ -44,6 +47,7 @@ class VolumeFacts:
     orientation: str | None = None
     range: tuple[float, float] | None = None
     values: tuple[int, ...] | None = None
+    segments: tuple[Segment, ...] | None = None
     content: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     digest: str | None = None
     problems: tuple[str, ...] = ()
@@ -57,7 +61,10 @@ class VolumeFacts:
     def from_dict(data: dict[str, Any]) -> VolumeFacts:
         """The facts that :meth:`to_dict` wrote; JSON has turned their tuples into lists."""
         known = {f.name for f in fields(VolumeFacts)}
-        return VolumeFacts(**{k: _tuples(v) for k, v in data.items() if k in known})
+        facts = VolumeFacts(**{k: _tuples(v) for k, v in data.items() if k in known})
+        if not facts.segments:
+            return facts
+        return replace(facts, segments=tuple(Segment.from_dict(s) for s in facts.segments))
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (LPS, mm) of the box around the whole grid."""
@@ -111,11 +118,15 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
     try:
         reader = open_image(path)
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
-        shape = _shape_problem(size, components)
+        layers = components if components > 1 else size[3] if len(size) == 4 else 1
+        segments = read_segments(reader, layers, path) if label else None
+        shape = _layers_problem(reader, layers, segments) or _shape_problem(size, components)
         if shape:
-            return VolumeFacts(size=tuple(size), problems=(shape,), stamp=stamp)
+            return VolumeFacts(size=tuple(size), segments=segments, problems=(shape,), stamp=stamp)
         array = read_pixels(reader, path)
-        return _facts(reader, array.reshape(size[::-1]), label, stamp)
+        return _facts(reader, array.reshape(size[::-1]), segments, stamp)
+    except EmimError as error:
+        return VolumeFacts(size=tuple(size), problems=(f"{error.what} {error.hint}",), stamp=stamp)
     except DamagedFile as error:
         return VolumeFacts(size=tuple(size), problems=(str(error),), stamp=stamp)
     except OSError as error:  # a disk or a network drive that fails; the others can be read
@@ -127,8 +138,10 @@ def inspect(path: str | Path, label: bool = False) -> VolumeFacts:
         return VolumeFacts(problems=(why,), stamp=stamp)
 
 
-def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -> VolumeFacts:
-    """What ``array`` (Z, Y, X) is, on the grid of ``image`` (of ITK)."""
+def _facts(
+    image: Any, array: np.ndarray, segments: tuple[Segment, ...] | None, stamp: tuple[int, int]
+) -> VolumeFacts:
+    """What ``array`` (Z, Y, X) is, on the grid of ``image`` (of ITK); ``segments`` is None for images."""
     import SimpleITK as sitk
 
     problems, notes = [], []
@@ -150,8 +163,9 @@ def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -
         return VolumeFacts(**{**grid.__dict__, "problems": tuple(problems), "stamp": stamp})
     low, high = float(array.min()), float(array.max())
     values = content = None
-    if label:
+    if segments is not None:
         values, problem = _label_values(array, low, high)
+        problem = problem or _segments_problem(segments, values)
         problems += [problem] if problem else []
         notes += ["the label is empty (no voxel differs from 0)"] if values == () else []
     elif low == high:
@@ -166,6 +180,7 @@ def _facts(image: Any, array: np.ndarray, label: bool, stamp: tuple[int, int]) -
             "orientation": codes,
             "range": (low, high),
             "values": values,
+            "segments": segments,
             "content": content,
             "digest": _digest(grid.size, array),
             "problems": tuple(problems),
@@ -193,6 +208,33 @@ def _shape_problem(size: tuple[int, ...], components: int) -> str | None:
         return f"it is {len(size)}-D ({text}); split it into one 3-D file per modality"
     if len(size) < 3 or min(size) < 2:
         return f"it is a single slice ({text}); a volume is needed"
+    return None
+
+
+def _layers_problem(header: Any, layers: int, segments: tuple[Segment, ...] | None) -> str | None:
+    if not segments or layers < 2:
+        return None
+    if not header.HasMetaDataKey("Segment0_Layer"):
+        return (
+            f"each of its {layers} segments is a layer of its own, as 3D Slicer wrote them before 4.11; "
+            "load it in a newer one and save it again"
+        )
+    return (
+        f"its segments overlap ({layers} layers), but a voxel of a label can have one value only; "
+        "subtract them from each other in 3D Slicer (Segment Editor, Logical operators) and save it again"
+    )
+
+
+def _segments_problem(segments: tuple[Segment, ...], values: tuple[int, ...] | None) -> str | None:
+    """What is wrong with the values of named segments; ``values`` are those of the voxels."""
+    own = [s.value for s in segments]
+    if not all(1 <= v <= np.iinfo(np.int16).max for v in own):
+        return f"label values of its segments are {own}; they must lie within 1 and 32767"
+    if twice := next((v for v in own if own.count(v) > 1), None):
+        names = " and ".join(repr(s.name) for s in segments if s.value == twice)
+        return f"its segments {names} have the same label value {twice}"
+    if segments and (stray := sorted(set(values or ()) - set(own))):
+        return f"voxels have the values {stray}, which are none of its segments'"
     return None
 
 

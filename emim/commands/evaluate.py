@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases, spare_inputs
 from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
+
+if TYPE_CHECKING:
+    from emim.volumes.segments import Segment
 
 
 def add_evaluate(commands: Any) -> None:
@@ -54,19 +57,24 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     spare_inputs(options)
     if options.classes:
         return _evaluate_classes(options, events)
+    coding: Sequence[Segment] = ()
     if options.model:
-        read_card(options.model).require("segmentation", options.model)
-    found = select_cases(open_cohort(options, events), options)
+        card = read_card(options.model)
+        card.require("segmentation", options.model)
+        # Values that are given are those of the references, as a scan tells them.
+        coding = () if options.structure else _coding(card)
+    found = select_cases(open_cohort(options, events, coding), options)
     if options.split or options.cases:
         warn_of_left_out([row.id for row in found.rows if not row.label], "label", events)
     if options.structure and options.model:
-        structures = _recoded(read_card(options.model).structures, parse_structures(options.structure)[0])
+        structures = _recoded(card.structures, parse_structures(options.structure)[0])
     elif options.structure:
         structures, _ = parse_structures(options.structure)
     elif options.model:
-        structures = read_card(options.model).structures
+        structures = card.structures
     else:
-        structures, _ = structures_of_values({v for row in found.rows for v in row.label_values or ()})
+        values = {v for row in found.rows for v in row.label_values or ()}
+        structures, _ = structures_of_values(values, found.segments)
     if options.subsets:
         return run_subsets(options, found, structures, events)
     result = evaluate(
@@ -101,6 +109,17 @@ def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
     say(events, scores_table(data))
     events.result(**data)
     return EXIT_SOME_FAILED if result.failed else 0
+
+
+def _coding(card: Any) -> tuple[Segment, ...]:
+    """The segments of the labels that a model was trained on, as far as its card tells."""
+    from emim.volumes.segments import Segment
+
+    values = {s.name: s.values[0] for s in card.structures if len(s.values) == 1}
+    trained = card.training.get("segments")
+    if isinstance(trained, dict):  # a package may come from anywhere
+        values |= {name: value for name, value in trained.items() if isinstance(value, int)}
+    return tuple(Segment(name, value) for name, value in values.items())
 
 
 def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,16 @@ def add_patterns(p: argparse.ArgumentParser) -> None:
     p.add_argument("--label-pattern", metavar="PATTERN", help="files that hold labels")
 
 
-def open_cohort(options: argparse.Namespace, events: Events) -> Any:
-    """The scanned cohort that the options name, with at least one usable case, or None."""
+def open_cohort(options: argparse.Namespace, events: Events, coding: Sequence[Any] = ()) -> Any:
+    """The scanned cohort that the options name, with at least one usable case, or None.
+
+    ``coding``: see :func:`emim.cohort.scan.survey`.
+    """
     if options.cohort is None:
         return None
     from emim.cohort.scan import scan
 
-    return on_first_rank(lambda: scan(**cohort_options(options), events=events))
+    return on_first_rank(lambda: scan(**cohort_options(options), events=events, coding=coding))
 
 
 def cohort_options(options: argparse.Namespace) -> dict[str, Any]:

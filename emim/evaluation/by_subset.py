@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emim.cohort.case import Case, Cohort
+from emim.cohort.coding import refuse_other_values
 from emim.config import Structure
 from emim.errors import Cancelled, EmimError
 from emim.evaluation.masks import reference_masks
@@ -165,6 +166,7 @@ def evaluate_subsets(
             "The structures are not those of the model.",
             hint=f"It has, in this order: {', '.join(s.name for s in card.structures)}.",
         )
+    refuse_other_values(structures, getattr(references, "segments", ()))
     cases, left_out = _choose(references, wanted, card, events)
     files = _outputs(output, cases, overwrite)
     unfinished = [f.with_suffix(".unfinished.json") for f in files[:1]]
@@ -248,7 +250,7 @@ def _check_labels(cases: Sequence[Case], structures: Sequence[Structure], events
             raise EmimError(
                 "There is no such reference label.", case.label, "Check the cohort or the datalist."
             )
-        _, _, unknown = reference_masks(case.label, structures)
+        _, _, unknown = reference_masks(case, structures)
         if unknown:
             warn_of_values("reference", unknown, case.label, events)
 
@@ -295,7 +297,7 @@ def _score_case(
     text: str,
     problem: str | None,
 ) -> dict[Subset, CaseScores]:
-    reference, grid, _ = reference_masks(case.label, structures)
+    reference, grid, _ = reference_masks(case, structures)
     spacing = grid.spacing[::-1]
     results = {}
     try:

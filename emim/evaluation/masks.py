@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from emim.cohort.case import Case
 from emim.config import Structure
 from emim.errors import EmimError
 from emim.inference.seg_nrrd import read_seg_nrrd
+from emim.volumes.case_label import read_case_label
 from emim.volumes.grid import Grid
-from emim.volumes.io import read_label
+from emim.volumes.io import read_label_volume
 
 
 def partly_overlapping(structures: Sequence[Structure]) -> tuple[Structure, Structure] | None:
@@ -48,11 +50,11 @@ def prediction_values(structures: Sequence[Structure]) -> dict[str, tuple[int, .
 
 
 def reference_masks(
-    path: str | Path, structures: Sequence[Structure]
+    case: Case, structures: Sequence[Structure]
 ) -> tuple[dict[str, np.ndarray], Grid, list[int]]:
-    """Structure name to boolean mask (Z, Y, X) of a training label map, the grid, and values of no
+    """Structure name to boolean mask (Z, Y, X) of the label of a case, the grid, and values of no
     structure."""
-    label, grid = _read(path)
+    label, grid = read_case_label(case)
     unknown = set(np.unique(label).tolist()) - {0} - {v for s in structures for v in s.values}
     return {s.name: np.isin(label, s.values) for s in structures}, grid, sorted(unknown)
 
@@ -80,13 +82,6 @@ def prediction_masks(
                 hint = f"It holds: {', '.join(masks)}."
                 raise EmimError(f"The segmentation has no segment called {s.name!r}.", path, hint)
         return {s.name: masks[s.name] for s in structures}, grid, []
-    label, grid = _read(path)
+    label, grid = read_label_volume(path)
     unknown = set(np.unique(label).tolist()) - {0} - {v for own in values.values() for v in own}
     return {name: np.isin(label, v) for name, v in values.items()}, grid, sorted(unknown)
-
-
-def _read(path: str | Path) -> tuple[np.ndarray, Grid]:
-    import SimpleITK as sitk
-
-    image = read_label(path)
-    return sitk.GetArrayFromImage(image), Grid.of(image)

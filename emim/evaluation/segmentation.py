@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emim.cohort.case import Case, Cohort
+from emim.cohort.coding import refuse_other_values
 from emim.config import Structure
 from emim.errors import EmimError
 from emim.evaluation.masks import holds_layers, prediction_masks, prediction_values, reference_masks
@@ -139,15 +140,18 @@ def evaluate(
     labels = _labels(references, events)
     if not structures:
         raise EmimError("There are no structures to evaluate.", hint="Give them, or a model that has them.")
+    refuse_other_values(structures, getattr(references, "segments", ()))
     if output is not None:
         output = Path(output).absolute()
         table = output.with_suffix(".txt")
         if output.suffix != ".json":
             raise EmimError("The result is written as JSON.", output, "Let its name end in .json.")
-        check_writable([output, table], labels.values(), overwrite)
-    for label in labels.values():
-        if not Path(label).is_file():
-            raise EmimError("There is no such reference label.", label, "Check the cohort or the datalist.")
+        check_writable([output, table], [case.label for case in labels.values()], overwrite)
+    for case in labels.values():
+        if not Path(case.label).is_file():
+            raise EmimError(
+                "There is no such reference label.", case.label, "Check the cohort or the datalist."
+            )
     found = {i: _find(i, predictions) for i in labels}
     values: dict[str, tuple[int, ...]] = {}
     if same_values:
@@ -155,9 +159,9 @@ def evaluate(
     elif not all(file is None or holds_layers(file) for file in found.values()):
         values = prediction_values(structures)
     cases = []
-    for done, (i, label) in enumerate(labels.items()):
+    for done, (i, case) in enumerate(labels.items()):
         events.progress(done, len(labels), "case", i)
-        cases.append(_case(i, label, found[i], structures, values, events))
+        cases.append(_case(case, found[i], structures, values, events))
     events.progress(len(labels), len(labels), "case")
     result = Evaluation(tuple(s.name for s in structures), tuple(cases))
     if output is not None:
@@ -176,7 +180,7 @@ def cases_to_score(references: Cohort | Scan) -> list[Case]:
     for row in getattr(references, "rows", ()):
         if not row.usable:
             label = row.label if row.label and not row.files[row.label].problems else None
-            unusable.append(Case(row.id, row.subject, row.images, label))
+            unusable.append(Case(row.id, row.subject, row.images, label, row.recode))
     return [*unusable, *getattr(references, "cohort", references).cases]
 
 
@@ -204,10 +208,10 @@ def labelled_cases(references: Cohort | Scan, events: Events) -> list[Case]:
     return labelled
 
 
-def _labels(references: Cohort | Scan | Mapping[str, str | Path], events: Events) -> dict[str, str]:
+def _labels(references: Cohort | Scan | Mapping[str, str | Path], events: Events) -> dict[str, Case]:
     if isinstance(references, Mapping):
         references = Cohort((), tuple(Case(i, i, {}, str(path)) for i, path in references.items()))
-    return {c.id: str(c.label) for c in labelled_cases(references, events)}
+    return {c.id: c for c in labelled_cases(references, events)}
 
 
 def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path | None:
@@ -227,16 +231,15 @@ def _find(case: str, predictions: str | Path | Mapping[str, str | Path]) -> Path
 
 
 def _case(
-    case: str,
-    label: str,
+    case: Case,
     prediction: Path | None,
     structures: Sequence[Structure],
     values: Mapping[str, Sequence[int]],
     events: Events,
 ) -> CaseScores:
-    reference, grid, unknown = reference_masks(label, structures)
+    reference, grid, unknown = reference_masks(case, structures)
     if unknown:
-        warn_of_values("reference", unknown, label, events)
+        warn_of_values("reference", unknown, case.label, events)
     error = None
     try:
         if prediction is None:
@@ -247,13 +250,14 @@ def _case(
     except Exception as caught:  # one bad prediction must not cost the other cases' scores
         told = caught if isinstance(caught, EmimError) else _unreadable(prediction, caught)
         error = told.what
-        events.warning(f"Case {case} failed: {told.what}", told.where, told.hint)
+        events.warning(f"Case {case.id} failed: {told.what}", told.where, told.hint)
     spacing = grid.spacing[::-1]
     if error is None:
         scores = [score(s.name, reference[s.name], masks[s.name], spacing) for s in structures]
     else:
         scores = [failed_score(s.name, reference[s.name], spacing) for s in structures]
-    return CaseScores(case, label, None if prediction is None else str(prediction), error, tuple(scores))
+    file = None if prediction is None else str(prediction)
+    return CaseScores(case.id, case.label, file, error, tuple(scores))
 
 
 def _unreadable(prediction: Path, error: Exception) -> EmimError:

@@ -10,23 +10,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emim.config import Structure
 from emim.errors import EmimError
 from emim.volumes.grid import Grid
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
+from emim.volumes.segments import EXPORT_AGAIN, read_segments
 
 # What Slicer gives a segment that nobody has classified.
 TISSUE = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
     "~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Anatomic codes - DICOM master list~^^~^^"
 )
-EXPORT_AGAIN = "Export the segmentation again."
 
 
 def write_seg_nrrd(path: Path, layers: np.ndarray, grid: Grid, structures: Sequence[Structure]) -> None:
@@ -80,39 +76,11 @@ def read_seg_nrrd(path: str | Path) -> tuple[dict[str, np.ndarray], Grid]:
     voxels = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1:
         voxels = voxels[..., None]
-    count = 0
-    while image.HasMetaDataKey(f"Segment{count}_ID"):
-        count += 1
-    masks = {}
-    for i in range(count):
-        fields = {k: _field(image, f"Segment{i}_{k}") for k in ("Name", "LabelValue", "Layer")}
-        if fields["LabelValue"] is None and fields["Layer"] is None and voxels.shape[-1] == count:
-            fields |= {"LabelValue": "1", "Layer": str(i)}  # as Slicer wrote before 4.11
-        if None in fields.values():
-            lacking = ", ".join(k for k, v in fields.items() if v is None)
-            raise EmimError(f"Segment {i} has no {lacking}.", path, "Save it again with a newer 3D Slicer.")
-        name = fields["Name"]
-        if name in masks:
-            raise EmimError(f"Two segments are called {name!r}.", path, "Rename one.")
-        layer, value = (_whole_number(fields[k], f"Segment{i}_{k}", path) for k in ("Layer", "LabelValue"))
-        if not 0 <= layer < voxels.shape[-1]:
-            what = f"Segment {i} is in layer {layer}, but the layers end at {voxels.shape[-1] - 1}."
-            raise EmimError(what, path, EXPORT_AGAIN)
-        masks[name] = voxels[..., layer] == value
+    segments = read_segments(image, voxels.shape[-1], path)
+    masks = {s.name: voxels[..., s.layer] == s.value for s in segments}
     if not masks:
         raise EmimError("The file holds no segments.", path, "Save it from 3D Slicer as a segmentation.")
     return masks, Grid.of(image)
-
-
-def _field(image: sitk.Image, key: str) -> str | None:
-    return image.GetMetaData(key) if image.HasMetaDataKey(key) else None
-
-
-def _whole_number(text: str, key: str, path: str | Path) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise EmimError(f"{key} is no whole number: {text!r}.", path, EXPORT_AGAIN) from None
 
 
 def _nrrd_fields(kind: np.dtype, count: int, grid: Grid) -> list[str]:

@@ -39,6 +39,7 @@ def make_card(config: FinetuneConfig, split: Split, name: str) -> ModelCard:
             "steps": config.train.steps,
             "seed": config.train.seed,
             **({"mode": settings.mode} if classifies else {}),
+            **({"segments": config.card.segments} if config.card.segments and not classifies else {}),
             "versions": {k: environment()[k] for k in ("emim", "torch", "monai")},
         },
         task=config.task,

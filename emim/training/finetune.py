@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
+from emim.cohort.coding import refuse_other_values
 from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
@@ -135,7 +136,8 @@ def plan_finetuning(
     _check(config)
     used, split = check_cohort(found, config)
     absent = _absent(config, found.cohort)
-    card = dataclasses.replace(config.card, patterns={**found.patterns, **config.card.patterns})
+    patterns, segments = {**found.patterns, **config.card.patterns}, {s.name: s.value for s in found.segments}
+    card = dataclasses.replace(config.card, patterns=patterns, segments=segments)
     complete = _complete if config.task == "segmentation" else completed
     config = dataclasses.replace(complete(config, found), modalities=used.modalities, card=card)
     config = _with_mirroring(config)
@@ -207,8 +209,9 @@ def _complete(config: FinetuneConfig, found: Scan) -> FinetuneConfig:
         if row.id in usable:
             values |= set(row.label_values or ())
     if not config.structures:
-        structures, overlapping = structures_of_values(values)
+        structures, overlapping = structures_of_values(values, found.segments)
         config = dataclasses.replace(config, structures=structures, overlapping=overlapping)
+    refuse_other_values(config.structures, found.segments)
     for structure in config.structures:
         if not set(structure.values) & values:
             raise EmimError(

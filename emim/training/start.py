@@ -88,9 +88,16 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
             found.source,
             "Give no cohort to use the run's own, and see that its files are where they were.",
         )
+    labels = getattr(run.config, "task", None) == "segmentation"
+    now = {s.name: s.value for s in found.segments}
+    if labels and any(now.get(name, value) != value for name, value in run.config.card.segments.items()):
+        raise EmimError(
+            "Segments of the labels are numbered differently than when the run began.",
+            found.source,
+            "Give no cohort to use the run's own, or begin anew.",
+        )
     cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
     cohort = cohort.select([*split.training, *split.validation])
-    labels = getattr(run.config, "task", None) == "segmentation"
     if changed := on_first_rank(lambda: _changed(run.path / "cohort.json", found, cohort, labels)):
         run.events.warning(
             f"Images or labels have changed since the run began: {_names(changed)}.",
@@ -115,6 +122,8 @@ def _differs(before: dict[str, Any], row: CaseRow, modalities: Sequence[str], la
     pairs = [(before.get("images", {}).get(m), row.images.get(m)) for m in modalities]
     if labels:
         pairs.append((before.get("label"), row.label))
+        if before.get("recode", {}) != {str(value): meant for value, meant in row.recode.items()}:
+            return True
     return any(_is_another(before.get("files", {}).get(old), row.files.get(new)) for old, new in pairs if old)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from emim.config import Structure
 from emim.errors import EmimError
+from emim.volumes.segments import Segment
 
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 COLORS = (
@@ -98,9 +99,27 @@ def read_structures(file: str | Path) -> tuple[tuple[Structure, ...], bool]:
     return tuple(dataclasses.replace(s, **looks[s.name]) for s in structures), overlapping
 
 
-def structures_of_values(values: Iterable[int]) -> tuple[tuple[Structure, ...], bool]:
-    """One structure for every label value but 0."""
-    return make_structures({f"label {v}": (v,) for v in sorted(set(values) - {0})})
+def structures_of_values(
+    values: Iterable[int], segments: Iterable[Segment] = ()
+) -> tuple[tuple[Structure, ...], bool]:
+    """One structure for every label value but 0, with name, colour and term of the segment of this value.
+
+    Raises:
+        EmimError: when a segment is called as a value without one would be.
+    """
+    named = {s.value: s for s in segments}
+    found: dict[str, tuple[int, ...]] = {}
+    for value in sorted(set(values) - {0}):
+        _add(found, named[value].name if value in named else f"label {value}", (value,))
+    structures, overlapping = make_structures(found)
+    return tuple(_like(s, named.get(s.values[0])) for s in structures), overlapping
+
+
+def _like(structure: Structure, segment: Segment | None) -> Structure:
+    if segment is None:
+        return structure
+    color = segment.color or structure.color
+    return dataclasses.replace(structure, color=color, terminology=segment.terminology)
 
 
 def make_structures(values: dict[str, tuple[int, ...]]) -> tuple[tuple[Structure, ...], bool]:

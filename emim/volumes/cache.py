@@ -311,6 +311,8 @@ def _key(case: Case, modalities: tuple[str, ...], config: PreprocessConfig, hash
         "spacing": config.spacing,
         "clip": config.clip,
     }
+    if case.label and case.recode:
+        content["recode"] = case.recode
     return hashlib.sha256(_KEY.encode(content).encode()).hexdigest()[:32]
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from emim.cohort.case import Case, Cohort
 from emim.config import PreprocessConfig
 from emim.errors import EmimError
+from emim.volumes.case_label import read_case_label
 from emim.volumes.foreground import bounding_box, find_foreground
 from emim.volumes.grid import Grid
-from emim.volumes.io import read_header, read_label_volume, read_stored
+from emim.volumes.io import read_header, read_stored
 from emim.volumes.resample import resample_array, resample_label, resample_mask, resample_volume
 
 __all__ = [
@@ -247,7 +248,7 @@ def _between(values: np.ndarray, position: float) -> np.float32:
 
 
 def _read_label(case: Case, full: Grid) -> np.ndarray:
-    array, grid = read_label_volume(case.label)
+    array, grid = read_case_label(case)
     label = resample_label(array, grid, full)
     if array.any() and not label.any():
         raise EmimError(
