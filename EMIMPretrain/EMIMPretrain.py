@@ -20,6 +20,7 @@ except ImportError:  # run from a source checkout, where it lies beside the modu
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from EMIMPretrainLib.cohort_section import CohortSection
+from EMIMPretrainLib.evaluate_section import EvaluateSection
 from EMIMPretrainLib.finetune_section import FinetuneSection
 from EMIMPretrainLib.logic import EMIMPretrainLogic
 from EMIMPretrainLib.panel_state import PanelState
@@ -78,12 +79,13 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.runs = RunsSection(self.ui, self.logic, self.state)
         self.watch = WatchSection(self.ui, self.logic, self.state)
         self.finetune = FinetuneSection(self.ui, self.logic, self.state)
+        self.evaluation = EvaluateSection(self.ui, self.logic, self.state)
         self.installation = InstallationSection(
             self.ui.installationCollapsibleButton.layout(), self.onInstallationChanged
         )
         # In the order of the data: what the first ones find decides what the later ones offer.
         self.sections = [self.cohort, self.studies, self.patterns]
-        self.sections += [self.runs, self.pretrain, self.watch, self.finetune]
+        self.sections += [self.runs, self.pretrain, self.watch, self.finetune, self.evaluation]
         self.addObserver(
             slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeLeaves, priority=FIRST
         )

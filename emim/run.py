@@ -14,6 +14,7 @@
 ``report/``             ``report.html``, pictures, verdict
 ``preview/``            volumes of a validation case (:mod:`emim.training.preview`)
 ``model/``              the model package, when fine-tuning has ended
+``evaluation/``         a folder for each judgement of the model on labelled cases, from EMIM Pretrain
 ``cancel``              put here by anyone who wants the run to stop at its next step
 ======================= ======================================================================
 """
@@ -76,6 +77,7 @@ CONTENT = (
     "report",
     "preview",
     "model",
+    "evaluation",
     "cancel",
 )
 

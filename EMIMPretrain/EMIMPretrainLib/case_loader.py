@@ -20,6 +20,7 @@ from .label_meaning import readMeaning
 from .structures import ownValues
 
 CASE, FILE, EXPORTED, SAVED = "EMIM.case", "EMIM.file", "EMIM.exported", "EMIM.saved"
+PREDICTION = "EMIM.prediction"  # attribute of what a model has segmented, shown only when asked for
 # Without the second, Slicer may take T1.nii.gz and T2.nii.gz for two slices of one image.
 ONE_FILE = {"show": False, "singleFile": True}
 
@@ -65,6 +66,26 @@ def loadCase(
     return nodes
 
 
+def loadPrediction(caseId: str, file: str | Path) -> Any:
+    """Show what a model has segmented in a case that is shown: outlines, beside the filled labels.
+
+    What is loaded already is shown again, not loaded twice. Returns the segmentation node.
+
+    Raises:
+        EmimError: when the file cannot be read.
+    """
+    file = str(file)
+    node = _find("vtkMRMLSegmentationNode", file)
+    if node is None:
+        node = _read(slicer.util.loadSegmentation, file)
+        node.SetName(_("{id} by the model").format(id=caseId))
+        for attribute, value in ((CASE, caseId), (FILE, file), (PREDICTION, "1")):
+            node.SetAttribute(attribute, value)
+        node.GetDisplayNode().SetVisibility2DFill(False)
+    node.GetDisplayNode().SetVisibility(True)
+    return node
+
+
 def caseOf(segmentation: Any) -> str:
     """The id of the case that a segmentation belongs to or was drawn on; empty when that is not known."""
     image = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
@@ -92,7 +113,7 @@ def showLabelsOf(caseId: str) -> None:
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         case, display = caseOf(node), node.GetDisplayNode()
         if case and display is not None:
-            display.SetVisibility(case == caseId)
+            display.SetVisibility(case == caseId and node.GetAttribute(PREDICTION) is None)
 
 
 def _loadImage(caseId: str, modality: str, file: str) -> Any:

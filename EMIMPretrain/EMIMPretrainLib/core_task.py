@@ -79,7 +79,11 @@ class CoreTask:
             EmimError: when it failed.
             Cancelled: when it was cancelled.
         """
-        self._job.waitForFinished()
+        try:
+            self._job.waitForFinished()
+        except EmimError:
+            if self.error is not None:
+                raise
         if self._error:
             raise self._error
         return self.answer()
@@ -95,7 +99,7 @@ class CoreTask:
         """Remove what the command left for :meth:`read`; called at its end, also when it failed."""
 
     def _finished(self, job: Any) -> None:
-        if job.result is not None and job.error is None and not job.cancelled:
+        if job.result is not None and self.error is None and not job.cancelled:
             try:
                 self.read(job.result)
             except Exception as error:  # whatever it is, who waits for the end must hear of it

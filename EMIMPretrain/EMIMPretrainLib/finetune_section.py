@@ -115,7 +115,7 @@ class FinetuneSection:
             return plain(
                 _(
                     "Few labels: this is what pre-training is for. Keep some labelled cases of your own out "
-                    "of the cohort to judge the model fairly."
+                    "of the cohort to judge the model fairly, under Evaluate."
                 )
             )
         return ""

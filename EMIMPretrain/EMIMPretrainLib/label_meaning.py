@@ -15,7 +15,7 @@ from emim.training.structures import read_structures
 from EMIMLib import EmimError
 
 from .run_inputs import writeStructures
-from .structures import Structure
+from .structures import Structure, structuresFromCore
 
 
 def meaningFile(label: Path) -> Path:
@@ -42,10 +42,7 @@ def readMeaning(label: Path) -> list[Structure]:
     if not file.exists():
         return []
     structures, _overlapping = read_structures(file)
-    return [
-        {"name": s.name, "values": list(s.values), "color": list(s.color), "terminology": s.terminology}
-        for s in structures
-    ]
+    return structuresFromCore(structures)
 
 
 def knownStructures(labels: Iterable[Path]) -> list[Structure]:

@@ -9,6 +9,7 @@ Pre-train on a folder of images and fine-tune on those with labels::
     run = logic.startPretraining(cohort, settings={"preset": "tiny"}, waitForCompletion=True)
     structures = logic.knownStructures(cohort)
     model = logic.startFinetuning(cohort, run.folder, structures, name="tumour", waitForCompletion=True)
+    print(logic.evaluate(model, "/data/labelled cases kept for it", waitForCompletion=True).evaluation.means)
     logic.installModel(model)
 
 To make the cohort of what is loaded, such as from DICOM, first::
@@ -32,6 +33,7 @@ from emim.run_state import in_use, read_run
 from EMIMLib import EmimError, dependencies, terminology
 from EMIMLib import settings as machine
 from EMIMLib.models import InstalledModel, ModelRegistry
+from EMIMLib.pattern_arguments import patternArguments
 
 from . import (
     add_studies,
@@ -53,6 +55,7 @@ from . import structures as structure_list
 from .cohort_table import CaseRow, CohortTable
 from .core_task import CoreTask
 from .estimate_run import EstimateRun
+from .evaluation_run import EvaluationRun, ScoredCase, evaluationFolder
 from .parameter_node import EMIMPretrainParameterNode
 from .practice_cohort import PracticeRun
 from .run_monitor import RunMonitor
@@ -320,6 +323,67 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         """See :func:`EMIMPretrainLib.start_points.isInstalled`."""
         folder = run.folder if isinstance(run, RunMonitor) else Path(run)
         return start_points.isInstalled(folder, self.registry)
+
+    # ---- judging
+
+    def evaluate(
+        self,
+        model: RunMonitor | str | Path,
+        cohort: Cohort,
+        folder: str | Path | None = None,
+        labelPattern: str = "",
+        waitForCompletion: bool = False,
+        onEvent: Callable[[dict], None] | None = None,
+        onFinished: Callable[[EvaluationRun], None] | None = None,
+    ) -> EvaluationRun:
+        """Segment labelled cases with a model and score the results: Dice and HD95.
+
+        Cases that training or validation of the model has seen are left out, and named in the answer, as are
+        those that only pre-training has seen, which count. Images are known again by their voxels.
+
+        Args:
+            model: fine-tuning run, model package, or the name of an installed model; only a run tells what it
+                has seen.
+            cohort: folder or datalist; or a table, whose cases all count, used or not, with the label maps
+                exported with :meth:`exportLabels`.
+            folder: for segmentations and scores; None: made in the run folder.
+            labelPattern: name pattern of label files in a folder; empty: usual names.
+
+        Raises:
+            EmimError: when it cannot be started, as for a model that does not segment; when waiting, also
+                when it fails, or no labelled case is new to the model.
+        """
+        found = self.registry.find(model.folder if isinstance(model, RunMonitor) else model)
+        found.card.require("segmentation", found.path)
+        options = ["--device", machine.device()]
+        name = cohort.name if isinstance(cohort, CohortTable) else Path(cohort).stem
+        results = evaluationFolder(found.path, name) if folder is None else Path(folder).absolute()
+        if isinstance(cohort, CohortTable):
+            exported = self.exportedLabels(cohort)
+            structures = structure_list.structuresFromCore(found.card.structures)
+            label_meaning.refuseOtherMeaning(structures, exported)
+            inputs = run_inputs.inputsFolder(machine.runsFolder() / "evaluation")
+            cohort = run_inputs.writeLabelledCases(inputs / "cohort.json", cohort, exported)
+        elif Path(cohort).is_dir():
+            options += patternArguments(found.card)
+            options += ["--label-pattern", labelPattern] if labelPattern else []
+        task = EvaluationRun(found.path, cohort, results, options, onEvent, onFinished)
+        return self._run(task, waitForCompletion)
+
+    def loadScoredCase(self, case: ScoredCase, model: str | Path) -> list[Any]:
+        """Show a case with its label, filled, and what the model has segmented, as outlines.
+
+        Returns:
+            The volume nodes.
+
+        Raises:
+            EmimError: when a file cannot be read.
+        """
+        structures = structure_list.structuresFromCore(self.registry.find(model).card.structures)
+        volumes = case_loader.loadCase(case.row, structures=structures)
+        if case.prediction:
+            case_loader.loadPrediction(case.row.id, case.prediction)
+        return volumes
 
     # ---- watching
 

@@ -90,9 +90,28 @@ def writeDatalist(file: Path, table: CohortTable, labels: Mapping[str, Path] | N
             case["drawn"] = True
         case.pop("duplicates", None)
         cases.append(case)
-    cohort = {"modalities": table.modalities, "patterns": table.patterns, "segments": table.segments}
-    _write(file, json.dumps({**cohort, "cases": cases}, ensure_ascii=False))
-    return file
+    return _writeCases(file, table, cases)
+
+
+def writeLabelledCases(file: Path, table: CohortTable, labels: Mapping[str, Path]) -> Path:
+    """All cases of the table, as the scan found them, as a datalist for the core.
+
+    Args:
+        labels: label maps by case id, which replace the cohort's own.
+
+    Raises:
+        EmimError: when the file cannot be written.
+    """
+    cases = []
+    for row in table.rows:
+        images = {m: c.path for m, c in row.cells.items() if c.path}
+        case = {"id": row.id, "subject": row.subject, "images": images, "label": row.label.path or None}
+        case |= table.details.get(row.id, {})
+        if row.id in labels:
+            case |= {"label": str(labels[row.id]), "drawn": True}
+            case["duplicates"] = {m: p for m, p in case.get("duplicates", {}).items() if m != "label"}
+        cases.append(case)
+    return _writeCases(file, table, cases)
 
 
 def writeClasses(file: Path, classes: Mapping[str, str]) -> Path:
@@ -104,6 +123,12 @@ def writeClasses(file: Path, classes: Mapping[str, str]) -> Path:
 def writeStructures(file: Path, structures: Sequence[Structure]) -> Path:
     """The structures for the core's ``--structures``."""
     _write(file, structuresText(structures))
+    return file
+
+
+def _writeCases(file: Path, table: CohortTable, cases: Sequence[Mapping[str, Any]]) -> Path:
+    cohort = {"modalities": table.modalities, "patterns": table.patterns, "segments": table.segments}
+    _write(file, json.dumps({**cohort, "cases": cases}, ensure_ascii=False))
     return file
 
 

@@ -39,6 +39,14 @@ def _ofValue(value: int, segment: dict[str, Any] | None, color: Sequence[int]) -
     }
 
 
+def structuresFromCore(structures: Sequence[Any]) -> list[Structure]:
+    """The structures of a model's card, or of a file that the core has read."""
+    return [
+        {"name": s.name, "values": list(s.values), "color": list(s.color), "terminology": s.terminology}
+        for s in structures
+    ]
+
+
 def structuresFromSegmentation(
     segmentation: Any,
     structures: Sequence[Structure] | None = None,

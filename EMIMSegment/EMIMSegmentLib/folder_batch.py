@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from emim.cohort.vocabulary import PATTERNS
 from EMIMLib import EmimError
+from EMIMLib.pattern_arguments import patternArguments
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.worker_run import WorkerRun
 
@@ -102,17 +102,6 @@ class FolderBatchRun(FolderRun):
         self.rows = [_row(case) for case in summary["cases"] if case["case"] in asked]
         self.table = updateBatchTable(str(self._results), self._card, self.rows)
         return describeRows(self.rows)
-
-
-def patternArguments(card) -> list[str]:
-    """The name patterns of a model that a scan does not know by itself."""
-    arguments = []
-    for modality, patterns in card.patterns.items():
-        texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-        if texts != PATTERNS.get(modality):
-            for text in texts:
-                arguments += ["--pattern", f"{modality}={text}"]
-    return arguments
 
 
 def whatHappened(case: dict) -> dict:

@@ -6,12 +6,21 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from emim.commands.shared import add_cohort, add_command, open_cohort, say, select_cases, spare_inputs
+from emim.commands.shared import (
+    add_cohort,
+    add_command,
+    only,
+    open_cohort,
+    say,
+    select_cases,
+    spare_inputs,
+)
 from emim.commands.subsets import add_subsets, check_what_is_evaluated, run_subsets
 from emim.errors import EXIT_SOME_FAILED, EmimError
 from emim.events import Events
 
 if TYPE_CHECKING:
+    from emim.cohort.case import Case
     from emim.volumes.segments import Segment
 
 
@@ -31,6 +40,12 @@ def add_evaluate(commands: Any) -> None:
     p.add_argument("--model", metavar="MODEL", help="the model they come from, for its structures")
     add_subsets(p)
     p.add_argument(
+        "--segment",
+        metavar="FOLDER",
+        help="instead of --predictions: segment with --model into this folder, or go on there; only labelled "
+        "cases that the training of the model has not seen",
+    )
+    p.add_argument(
         "--structure",
         action="append",
         default=[],
@@ -49,7 +64,8 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, events: Events) -> int:
-    from emim.evaluation.segmentation import evaluate, warn_of_left_out
+    from emim.evaluation.seen import cases_seen
+    from emim.evaluation.segmentation import evaluate, labelled_cases, warn_of_left_out
     from emim.package.bundle import read_card
     from emim.training.structures import parse_structures, structures_of_values
 
@@ -63,7 +79,8 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
         card.require("segmentation", options.model)
         # Values that are given are those of the references, as a scan tells them.
         coding = () if options.structure else _coding(card)
-    found = select_cases(open_cohort(options, events, coding), options)
+    everyone = open_cohort(options, events, coding)
+    found = select_cases(everyone, options)
     if options.split or options.cases:
         warn_of_left_out([row.id for row in found.rows if not row.label], "label", events)
     if options.structure and options.model:
@@ -75,20 +92,63 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     else:
         values = {v for row in found.rows for v in row.label_values or ()}
         structures, _ = structures_of_values(values, found.segments)
+    seen, more = None, {}
+    if options.model:
+        labelled = {row.id for row in found.rows if row.label}
+        seen = cases_seen(options.model, everyone, labelled)
+        for sentence in seen.sentences(() if options.segment else labelled):
+            events.warning(sentence)
     if options.subsets:
         return run_subsets(options, found, structures, events)
+    if options.segment:
+        cases = [c for c in labelled_cases(found, events) if c.id not in seen.learned]
+        found = only(found, [c.id for c in cases])
+        more = _segment(options, found, cases, events)
     result = evaluate(
         found,
-        options.predictions,
+        options.segment or options.predictions,
         structures,
         options.output,
         events,
         overwrite=options.overwrite,
         same_values=not options.model,
+        seen=seen,
     )
     say(events, result.table())
-    events.result(**result.to_dict())
+    events.result(**result.to_dict(), **more)
     return EXIT_SOME_FAILED if result.failed else 0
+
+
+def _segment(
+    options: argparse.Namespace, found: Any, cases: Sequence[Case], events: Events
+) -> dict[str, dict[str, Any]]:
+    """Segment ``cases``, all that are in ``found``; their images, and why some could not be segmented."""
+    from emim.evaluation.segmentation import score_files
+    from emim.inference.segment import segment
+
+    if not cases:
+        raise EmimError(
+            "There is no labelled case that is new to the model.",
+            options.cohort,
+            "Give labelled cases that neither its training nor its validation has seen.",
+        )
+    score_files(options.output, [c.label for c in cases], options.overwrite)  # refused before, not after
+    results = segment(
+        options.model,
+        None,
+        options.segment,
+        cohort=found,
+        extension=".seg.nrrd",  # which holds structures that overlap
+        device=options.device,
+        quality=options.quality,
+        events=events,
+        overwrite=options.overwrite,
+        resume=not options.overwrite,
+    )
+    return {
+        "images": {c.id: c.images for c in cases},
+        "failures": {r["case"]: r["error"]["what"] for r in results if "error" in r},
+    }
 
 
 def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
@@ -97,8 +157,9 @@ def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
     from emim.evaluation.classification import evaluate_classes, scores_table
     from emim.evaluation.segmentation import cases_to_score, warn_of_left_out
 
-    if options.structure or options.model or options.subsets:
-        raise EmimError("Classes have no structures.", hint="Leave --structure, --model and --subsets out.")
+    if options.structure or options.model or options.subsets or options.segment:
+        hint = "Leave --structure, --model, --subsets and --segment out."
+        raise EmimError("Classes have no structures.", hint=hint)
     found = open_cohort(options, events)
     everyone = Cohort(found.modalities, tuple(cases_to_score(found)))
     truth = read_classes(options.classes, everyone)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,6 @@ def say(events: Events, text: str) -> None:
 
 def select_cases(found: Any, options: argparse.Namespace) -> Any:
     """``found`` with only the cases named, each once, or the test cases of a split; problems included."""
-    import dataclasses
-
     if options.split and options.cases:
         raise EmimError("Both --cases and --split say which cases to take.", hint="Give one of them.")
     if options.split:
@@ -120,6 +119,11 @@ def select_cases(found: Any, options: argparse.Namespace) -> Any:
         ids = list(dict.fromkeys(options.cases.split(",")))
     else:
         return found
+    return only(found, ids)
+
+
+def only(found: Any, ids: Collection[str]) -> Any:
+    """``found`` with only the cases ``ids``, usable or not, in this order; an unknown one is refused."""
     rows = [row for row in found.rows if row.id in ids]
     bad = {row.id for row in rows if not row.usable}
     cohort = found.cohort.select([i for i in ids if i not in bad])

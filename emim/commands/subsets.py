@@ -27,21 +27,28 @@ def add_subsets(p: argparse.ArgumentParser) -> None:
         "--untrained", action="store_true", help="with --subsets: also those the model was not trained to do"
     )
     p.add_argument(
-        "--quality", choices=tuple(QUALITIES), default="balanced", help="with --subsets; default: balanced"
+        "--quality",
+        choices=tuple(QUALITIES),
+        default="balanced",
+        help="with --subsets or --segment; default: balanced",
     )
-    p.add_argument("--device", default="auto", metavar="NAME", help="with --subsets: auto, cpu, cuda, mps …")
+    p.add_argument(
+        "--device", default="auto", metavar="NAME", help="with --subsets or --segment: auto, cpu, cuda, mps …"
+    )
 
 
 def check_what_is_evaluated(options: argparse.Namespace) -> None:
     """Refuse options that do not say what is to be scored, before the cohort is scanned."""
-    if bool(options.predictions) == bool(options.subsets):
-        raise EmimError(
-            "What is to be evaluated?", hint="Give --predictions FOLDER, or --model MODEL --subsets all."
-        )
-    if not options.subsets:
+    if sum(map(bool, (options.predictions, options.subsets, options.segment))) != 1:
+        hint = "Give --predictions FOLDER, or --model MODEL with --segment FOLDER or --subsets all."
+        raise EmimError("What is to be evaluated?", hint=hint)
+    if options.predictions:
         return
     if not options.model:
-        raise EmimError("Nothing says which model is to segment.", "--subsets", "Give --model MODEL.")
+        option = "--subsets" if options.subsets else "--segment"
+        raise EmimError("Nothing says which model is to segment.", option, "Give --model MODEL.")
+    if options.segment:
+        return
     from emim.evaluation.subsets import parse_subsets
     from emim.package.bundle import read_card
 

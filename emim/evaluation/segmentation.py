@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from emim.config import Structure
 from emim.errors import EmimError
 from emim.evaluation.masks import holds_layers, prediction_masks, prediction_values, reference_masks
 from emim.evaluation.scores import Score, diagonal, score
+from emim.evaluation.seen import Seen
 from emim.evaluation.table import text_table
 from emim.events import Events
 from emim.inference.inputs import overlap
@@ -57,10 +58,12 @@ class Evaluation:
     Attributes:
         structures: names, in order.
         cases: in order of the references.
+        seen: what the model has seen of them, and of those left out for it; None: not asked.
     """
 
     structures: tuple[str, ...]
     cases: tuple[CaseScores, ...]
+    seen: Seen | None = None
 
     @property
     def failed(self) -> tuple[CaseScores, ...]:
@@ -102,6 +105,7 @@ class Evaluation:
             "mean_dice": self.mean_dice(),
             "summary": self.summary(),
             "cases": [asdict(c) for c in self.cases],
+            **({"seen": asdict(self.seen)} if self.seen else {}),
         }
 
     def table(self) -> str:
@@ -117,6 +121,7 @@ def evaluate(
     events: Events | None = None,
     overwrite: bool = False,
     same_values: bool = False,
+    seen: Seen | None = None,
 ) -> Evaluation:
     """Score every reference's case. See :mod:`emim.evaluation.scores` for the definitions.
 
@@ -130,6 +135,7 @@ def evaluate(
             case id to file; label maps hold the values of :attr:`Structure.output`.
         output: also write the result there as JSON, and the table beside it as ``.txt``.
         same_values: label maps of predictions hold the values of the references, as those of other tools.
+        seen: what the model has seen of the cases, to be told with the scores.
 
     Raises:
         EmimError: when there is nothing to score, a reference cannot be read, a case has several
@@ -141,12 +147,7 @@ def evaluate(
     if not structures:
         raise EmimError("There are no structures to evaluate.", hint="Give them, or a model that has them.")
     refuse_other_values(structures, getattr(references, "segments", ()))
-    if output is not None:
-        output = Path(output).absolute()
-        table = output.with_suffix(".txt")
-        if output.suffix != ".json":
-            raise EmimError("The result is written as JSON.", output, "Let its name end in .json.")
-        check_writable([output, table], [case.label for case in labels.values()], overwrite)
+    files = score_files(output, [case.label for case in labels.values()], overwrite)
     for case in labels.values():
         if not Path(case.label).is_file():
             raise EmimError(
@@ -163,12 +164,27 @@ def evaluate(
         events.progress(done, len(labels), "case", i)
         cases.append(_case(case, found[i], structures, values, events))
     events.progress(len(labels), len(labels), "case")
-    result = Evaluation(tuple(s.name for s in structures), tuple(cases))
-    if output is not None:
-        text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
-        write_atomically(output, lambda p: p.write_text(text, encoding="utf-8"))
-        write_atomically(table, lambda p: p.write_text(result.table(), encoding="utf-8"))
+    result = Evaluation(tuple(s.name for s in structures), tuple(cases), seen)
+    texts = (json.dumps(result.to_dict(), indent=1, ensure_ascii=False), result.table())
+    for file, text in zip(files, texts, strict=False):
+        write_atomically(file, lambda p, text=text: p.write_text(text, encoding="utf-8"))
     return result
+
+
+def score_files(output: str | Path | None, labels: Iterable[str | Path], overwrite: bool) -> list[Path]:
+    """JSON and table that :func:`evaluate` writes for ``output``; nothing where none is wanted.
+
+    Raises:
+        EmimError: when one is there without ``overwrite``, or in the place of one of the ``labels``.
+    """
+    if output is None:
+        return []
+    output = Path(output).absolute()
+    if output.suffix != ".json":
+        raise EmimError("The result is written as JSON.", output, "Let its name end in .json.")
+    files = [output, output.with_suffix(".txt")]
+    check_writable(files, labels, overwrite)
+    return files
 
 
 def cases_to_score(references: Cohort | Scan) -> list[Case]:

@@ -42,4 +42,6 @@ def text_table(result: Evaluation) -> str:
     lines.append(f"Mean Dice over structures: {result.mean_dice():.4f}")
     for case in result.failed:
         lines.append(f"Failed: {case.id}: {case.error} Counted as Dice 0 and HD95 the image diagonal.")
+    if result.seen:
+        lines += result.seen.sentences({c.id for c in result.cases})
     return "\n".join(lines) + "\n"
