@@ -16,7 +16,8 @@ It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a windo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -34,6 +35,7 @@ from EMIMSegmentLib import (
     result_nodes,
 )
 from EMIMSegmentLib.alignment import AlignmentRun
+from EMIMSegmentLib.case_review import CaseReview, Shown
 from EMIMSegmentLib.class_batch import ClassBatchRun
 from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.export_result import exportResult
@@ -65,6 +67,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             | StudyClassRun
             | None
         ) = None
+        self._review = CaseReview()
 
     def getParameterNode(self) -> EMIMSegmentParameterNode:
         return EMIMSegmentParameterNode(super().getParameterNode())
@@ -259,9 +262,15 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """The model that made it; "" for a segmentation or table that EMIM did not make."""
         return result_nodes.modelName(result)
 
-    def exportResult(self, segmentation, path: str | Path, reference=None) -> Path:
+    def exportResult(
+        self,
+        segmentation,
+        path: str | Path,
+        reference=None,
+        onWarning: Callable[[str], None] = logging.warning,
+    ) -> Path:
         """Write a result to a file; see :func:`EMIMSegmentLib.export_result.exportResult`."""
-        return exportResult(segmentation, path, reference)
+        return exportResult(segmentation, path, reference, onWarning)
 
     # Many cases
 
@@ -279,6 +288,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         device: str | None = None,
         quality: str = "balanced",
         probabilities: bool = False,
+        extension: str = ".nii.gz",
         overwrite: bool = False,
         waitForCompletion: bool = True,
         onEvent=None,
@@ -290,6 +300,8 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             studies: a folder of subject folders (or a datalist), or a list of :class:`Study` or of dicts
                 of modality to volume node.
             folder: where results are written; needed for a folder of files.
+            extension: of the files; ``.nii.gz`` for other programs, ``.seg.nrrd`` for Slicer, with names,
+                colours, and all of structures that overlap.
             overwrite: replace results of an earlier batch in ``folder``; else what it has done of a folder
                 of files is left, and the rest is done.
 
@@ -299,6 +311,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"reference": reference, "device": _device(device), "quality": quality}
         options["probabilities"] = probabilities
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
+        callbacks["extension"] = extension
         kinds = (FolderBatchRun, StudyBatchRun, SegmentationRun)
         return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
 
@@ -329,6 +342,10 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
         kinds = (ClassBatchRun, StudyClassRun, ClassificationRun)
         return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
+
+    def showCase(self, row: dict, card, *, opacity: float = 0.5, surface: bool = True) -> Shown:
+        """Show one of the ``rows`` of a batch; see :meth:`EMIMSegmentLib.case_review.CaseReview.show`."""
+        return self._review.show(row, card, opacity=opacity, surface=surface)
 
     # Inside
 

@@ -17,7 +17,7 @@ from EMIMLib.models import folderName
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
-from EMIMSegmentLib.export_result import exportResult
+from EMIMSegmentLib.export_result import exportResult, refuseOtherFormat
 from EMIMSegmentLib.guessing import Study
 from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
 from EMIMSegmentLib.segmentation_run import measurementsOf
@@ -195,6 +195,7 @@ class StudyRun:
             "error": error.what if error else None,
             "where": error.where if error else None,
             "hint": error.hint if error else None,
+            "nodes": self._case.nodeIDs,
             **self.NOTHING,
             **found,
         }
@@ -250,13 +251,21 @@ class StudyRun:
 
 
 class StudyBatchRun(StudyRun):
-    """Segments each study; in a folder, one ``.nii.gz`` a case.
+    """Segments each study; in a folder, one file a case.
+
+    Args:
+        extension: of these files, such as ``.nii.gz``.
 
     Attributes:
         rows: see :mod:`EMIMSegmentLib.batch_table`.
     """
 
     NOTHING: ClassVar = {"volumes_ml": {}, "output": None, "segmentation": None}
+
+    def __init__(self, *arguments, extension: str, **options) -> None:
+        self._extension = extension
+        refuseOtherFormat(extension)
+        super().__init__(*arguments, **options)
 
     def _again(self) -> dict:
         if not self._overwrite:  # it may have been corrected by hand since
@@ -270,7 +279,8 @@ class StudyBatchRun(StudyRun):
         row = self._row(volumes_ml=volumes, segmentation=run.segmentation.GetID())
         if self._folder is not None:
             try:
-                row["output"] = str(exportResult(run.segmentation, self._file(self._case.name)))
+                file = self._file(self._case.name)
+                row["output"] = str(exportResult(run.segmentation, file, onWarning=self._warn))
             except EmimError as error:
                 row.update(error=error.what, where=error.where, hint=error.hint)
         return row
@@ -283,7 +293,11 @@ class StudyBatchRun(StudyRun):
         return describeRows(self.rows)
 
     def _file(self, case: str) -> Path:
-        return self._folder / f"{folderName(case, unique=True)}.nii.gz"
+        return self._folder / (folderName(case, unique=True) + self._extension)
+
+    def _warn(self, text: str) -> None:
+        event = {"type": "warning", "time": time.time(), "what": text, "where": self._case.name}
+        self._say({**event, "hint": None})
 
 
 class StudyClassRun(StudyRun):
