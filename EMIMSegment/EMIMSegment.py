@@ -173,7 +173,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.resultSection.showRun,
             self.classResultSection.showRun,
         )
-        self.batchSection = BatchSection(ui, logic, state)
+        self.batchSection = BatchSection(ui, logic, state, self.resultSection.show)
         self.sections = (
             self.modelSection,
             self.inputsSection,
@@ -219,7 +219,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneStartClose(self, caller, event) -> None:
         self.setParameterNode(None)
         self._wrapper = None  # the new scene sets its parameters to their defaults
-        for section in (self.inputsSection, self.alignmentSection, self.resultSection):
+        for section in (self.inputsSection, self.alignmentSection, self.resultSection, self.batchSection):
             section.forget()
 
     def _onSceneEndClose(self, caller, event) -> None:

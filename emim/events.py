@@ -9,6 +9,7 @@ Every event is one JSON object with ``v`` (schema version), ``type`` and ``time`
 ``preview``  ``path``: a file or folder that is new or has changed, ``kind`` and what the kind needs
 ``warning``  ``what``, ``where``, ``hint``
 ``error``    ``what``, ``where``, ``hint``; the command ends after it
+``case``     one case of ``segment --cohort`` or ``classify --cohort`` has ended: its result, or ``error``
 ``result``   what the command produced (paths, numbers); the last event of a successful command
 =========== =====================================================================================
 
@@ -145,6 +146,10 @@ class Events:
     def error(self, what: str, where: str | Path | None = None, hint: str | None = None) -> None:
         self._send("error", what=what, where=where, hint=hint)
 
+    def case(self, **fields: Any) -> None:
+        """Report how one of many cases has ended, as soon as it is known."""
+        self._send("case", **fields)
+
     def result(self, **fields: Any) -> None:
         self._send("result", **fields)
         self.ended = True
@@ -186,7 +191,7 @@ class Events:
         if kind == "progress":
             self._show_progress(event)
             return
-        if kind in ("metric", "preview", "result"):  # commands print their own tables for a person
+        if kind in ("metric", "preview", "case", "result"):  # commands print their own tables for a person
             return
         self._end_bar()
         if kind == "status":

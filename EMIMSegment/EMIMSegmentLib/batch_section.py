@@ -5,22 +5,30 @@ from __future__ import annotations
 import html
 
 import ctk
-import qt
 from slicer.i18n import tr as _
 
 from EMIMLib.path_edit import followPath
-from EMIMSegmentLib.marks import BAD, GOOD
+from EMIMSegmentLib.review_section import ReviewSection
 from EMIMSegmentLib.section_job import SectionJob
-from EMIMSegmentLib.tables import fillTable
 
 
 class BatchSection:
-    def __init__(self, ui, logic, state) -> None:
+    """Starts a batch, and shows what became of its cases.
+
+    Args:
+        onSegmentation: called with the segmentation node of a case that the user looks at.
+    """
+
+    def __init__(self, ui, logic, state, onSegmentation) -> None:
         self.ui, self.logic, self.state = ui, logic, state
         self.job = SectionJob(
             state, ui.batchButton, ui.batchLogFrame, _("Segmenting all cases"), self._begin, self._onDone
         )
-        ui.batchTable.visible = False
+        self._model = None  # that the latest batch was made with
+        self.review = ReviewSection(ui, logic, state, onSegmentation)
+        ui.batchFormatComboBox.addItem(_(".nii.gz: for other programs"), ".nii.gz")
+        ui.batchFormatComboBox.addItem(_(".seg.nrrd: for Slicer, with names, colours, overlaps"), ".seg.nrrd")
+        ui.batchFormatComboBox.connect("currentIndexChanged(int)", self._onFormat)
         for button in (ui.batchFolderRadioButton, ui.batchSceneRadioButton):
             button.connect("clicked(bool)", self._onChanged)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
@@ -40,14 +48,30 @@ class BatchSection:
             ui.batchSceneRadioButton,
             ui.batchFolderPathLineEdit,
             ui.batchOutputPathLineEdit,
+            ui.batchFormatComboBox,
             ui.batchOverwriteCheckBox,
         ):
             widget.enabled = idle
+        self._showFormat()
         reason = self._reason()
         self._showTask()
         self.job.update(reason)
+        busy = not idle and not (self.job.running and self.fromFolder)  # a run may need what is shown
+        self.review.update(_("Something else is running.") if busy else "")
         ui.batchHintLabel.visible = idle
         ui.batchHintLabel.text = html.escape(reason or self._plan())
+
+    def forget(self) -> None:
+        """Let go of what is in the scene: it is being closed."""
+        self.review.forget()
+
+    def _showFormat(self) -> None:
+        combo = self.ui.batchFormatComboBox
+        for widget in (self.ui.batchFormatLabel, combo):
+            widget.visible = not self.state.classifies
+        wasBlocked = combo.blockSignals(True)
+        combo.setCurrentIndex(combo.findData(self.state.parameterNode.batchExtension))
+        combo.blockSignals(wasBlocked)
 
     def _showTask(self) -> None:
         """Name what is going to be done with the chosen model."""
@@ -77,21 +101,34 @@ class BatchSection:
         """What the batch is going to do."""
         reference = self._reference()
         if self.fromFolder:
-            text = _("Cases and sequences are recognised by the names of files and folders.")
+            sentences = [_("Cases and sequences are recognised by the names of files and folders.")]
             if reference:
-                text += " " + _(
-                    "The grid chosen above does not count here: results get that of the model's own "
-                    "reference, or of the first sequence."
+                sentences.append(
+                    _(
+                        "The grid chosen above does not count here: results get that of the model's own "
+                        "reference, or of the first sequence."
+                    )
                 )
-            return text
+            return " ".join([*sentences, *self._lost()])
         studies = self.logic.loadedStudies(self.state.card)
         names = ", ".join(s.name for s in studies)
-        text = _("{n} studies: {names}").format(n=len(studies), names=names)
+        text, sentences = _("{n} studies: {names}").format(n=len(studies), names=names), self._lost()
         without = ", ".join(s.name for s in studies if reference and reference not in s.inputs)
         if without:
             another = _("Another sequence than {reference} gives the grid of {names}.")
-            text += ". " + another.format(reference=reference, names=without)
-        return text
+            sentences.insert(0, another.format(reference=reference, names=without))
+        return ". ".join([text, " ".join(sentences)]) if sentences else text
+
+    def _lost(self) -> list[str]:
+        """What the files will not hold, in a sentence; empty where nothing is lost."""
+        from emim.evaluation.masks import partly_overlapping
+
+        written = self.fromFolder or _path(self.ui.batchOutputPathLineEdit)
+        pair = partly_overlapping(self.state.card.structures)
+        if not written or pair is None or self.state.parameterNode.batchExtension == ".seg.nrrd":
+            return []
+        text = _("Where {a} and {b} overlap, .nii.gz holds only one of them; .seg.nrrd holds both.")
+        return [text.format(a=pair[0].name, b=pair[1].name)]
 
     def _reference(self) -> str | None:
         """The modality that the user has chosen for the grid, where the model has it."""
@@ -100,10 +137,11 @@ class BatchSection:
 
     def _begin(self, onEvent, onFinished):
         node, ui = self.state.parameterNode, self.ui
+        self._model = self.state.model
 
         def follow(event: dict) -> None:
             onEvent(event)
-            self._showRows(self.logic.run)
+            self._takeRows(self.logic.run)
 
         folder = _path(ui.batchFolderPathLineEdit)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
@@ -112,6 +150,7 @@ class BatchSection:
         if not self.state.classifies:
             begin = self.logic.batch
             options = {"quality": node.quality, "probabilities": node.probabilities}
+            options["extension"] = node.batchExtension
         return begin(
             folder if self.fromFolder else self.logic.loadedStudies(self.state.card),
             self.state.model,
@@ -125,22 +164,16 @@ class BatchSection:
         )
 
     def _onDone(self, run) -> None:
-        self._showRows(run)
+        self._takeRows(run)
+        self.review.fill()
 
-    def _showRows(self, run) -> None:
-        rows = getattr(run, "rows", None)
-        if not rows:
-            return
-        table = self.ui.batchTable
-        texts = [(row["case"], _resultText(row)) for row in rows]
-        fillTable(table, (_("Case"), _("Result")), texts, stretch=1)
-        for r, row in enumerate(rows):
-            item = table.item(r, 1)
-            item.setToolTip(
-                "\n".join(t for t in (row["error"] or texts[r][1], row["where"], row["hint"]) if t)
-            )
-            item.setForeground(qt.QBrush(qt.QColor(BAD if row["error"] else GOOD)))
-        table.visible = True
+    def _takeRows(self, run) -> None:
+        if rows := getattr(run, "rows", None):
+            self.review.setRows(rows, self._model)
+
+    def _onFormat(self, index: int) -> None:
+        if self.state.parameterNode:
+            self.state.parameterNode.batchExtension = self.ui.batchFormatComboBox.itemData(index)
 
     def _onChanged(self, *_args) -> None:
         self.state.changed()
@@ -149,11 +182,3 @@ class BatchSection:
 def _path(edit) -> str:
     """The folder in a ctkPathLineEdit; an unset one reads "." ."""
     return "" if edit.currentPath in ("", ".") else edit.currentPath
-
-
-def _resultText(row: dict) -> str:
-    if row["error"]:
-        return row["error"]
-    if "probabilities" in row:
-        return f"{row['class']} {row['probabilities'][row['class']]:.1%}"
-    return ", ".join(f"{name} {volume:.1f} mL" for name, volume in row["volumes_ml"].items())

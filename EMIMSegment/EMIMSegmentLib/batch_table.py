@@ -1,7 +1,9 @@
 """The summary of a batch.
 
 A row is a dict: ``case``, ``error`` (what went wrong, or None), ``where``, ``hint``, ``volumes_ml``
-(structure to mL), ``output`` (path or None) and ``segmentation`` (node ID or None).
+(structure to mL), ``output`` (path or None) and ``segmentation`` (node ID or None). Of a folder it has
+``files`` (modality to path) and ``result`` (what the worker told of the case), of loaded studies ``nodes``
+(modality to node ID).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class ClassBatchRun(FolderRun):
         shared: the rest of what :class:`FolderRun` takes.
 
     Attributes:
-        rows: see :mod:`EMIMSegmentLib.class_batch_table`; all at once, when the worker is done.
+        rows: see :mod:`EMIMSegmentLib.class_batch_table`.
         table: node with the rows; None before.
     """
 
@@ -28,14 +28,13 @@ class ClassBatchRun(FolderRun):
         self._results = Path(folder)
 
     def _load(self, result: dict) -> str:
-        self.rows = [_row(case) for case in result["cases"]]
+        self.rows = [self._row(case) for case in result["cases"]]
         self.table = updateClassBatchTable(str(self._results), self._card, self.rows)
         return describeClasses(self.rows, self._results)
 
-
-def _row(case: dict) -> dict:
-    return {
-        **whatHappened(case),
-        "class": case.get("class"),
-        "probabilities": case.get("probabilities") or {},
-    }
+    def _row(self, case: dict) -> dict:
+        return {
+            **whatHappened(case),
+            "class": case.get("class"),
+            "probabilities": case.get("probabilities") or {},
+        }

@@ -1,7 +1,8 @@
 """The summary of a batch that classifies.
 
 A row is a dict: ``case``, ``class`` (None where it failed), ``probabilities`` (class to probability),
-``error`` (what went wrong, or None), ``where`` and ``hint``.
+``error`` (what went wrong, or None), ``where``, ``hint``, and ``files`` or ``nodes`` as in
+:mod:`EMIMSegmentLib.batch_table`.
 """
 
 from __future__ import annotations

@@ -39,6 +39,11 @@ def showResult(segmentation, reference=None, opacity: float = 0.5, surface: bool
         _fitThreeD()
 
 
+def showVolume(volume) -> None:
+    """Show a volume alone in the slice views."""
+    _setLayers(background=volume, foreground=None)
+
+
 def showSurface(segmentation, shown: bool) -> None:
     """Make the 3-D surface, or remove it, which also spares the time to update it."""
     display = segmentation.GetDisplayNode()

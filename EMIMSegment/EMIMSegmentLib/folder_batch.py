@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class FolderRun(WorkerRun):
         reference, device, overwrite, onEvent, onFinished: as :meth:`EMIMSegmentLogic.batch` takes them.
 
     Attributes:
-        rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; all at the end.
+        rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others, by name; each comes when
+            its case has ended.
         table: node with the rows; None before.
     """
 
@@ -61,6 +63,15 @@ class FolderRun(WorkerRun):
     def _observeScene(self) -> None:
         """From files to files: closing the scene for another patient stops nothing."""
 
+    def _say(self, event: dict) -> None:
+        if event.get("type") == "case":
+            bisect.insort(self.rows, self._row(event), key=lambda row: row["case"])
+        super()._say(event)
+
+    def _row(self, case: dict) -> dict:
+        """The row of what the core tells of a case."""
+        raise NotImplementedError
+
     def _judge(self, error: EmimError) -> EmimError | None:
         return error if self._worker.result is None else None  # the rows say which cases failed
 
@@ -74,10 +85,11 @@ class FolderBatchRun(FolderRun):
     Args:
         source: folder of subject folders, or a datalist, as ``emim segment --cohort`` takes it.
         folder: where the results go.
+        extension: of the segmentations, as ``emim segment`` takes it.
         shared: the rest of what :class:`FolderRun` takes.
 
     Attributes:
-        rows: see :mod:`EMIMSegmentLib.batch_table`; all at once, when the worker is done.
+        rows: see :mod:`EMIMSegmentLib.batch_table`.
         table: node with the rows; None before.
     """
 
@@ -89,9 +101,11 @@ class FolderBatchRun(FolderRun):
         *,
         quality: str,
         probabilities: bool,
+        extension: str,
         **shared,
     ) -> None:
-        options = ["--quality", quality, *(["--probabilities"] if probabilities else [])]
+        options = ["--quality", quality, "--extension", extension]
+        options += ["--probabilities"] if probabilities else []
         options += [] if shared["overwrite"] else ["--resume"]
         super().__init__("segment", source, model, folder, options, **shared)
         self._results = Path(folder)
@@ -99,26 +113,27 @@ class FolderBatchRun(FolderRun):
     def _load(self, result: dict) -> str:
         summary = json.loads((self._results / "summary.json").read_text(encoding="utf-8"))
         asked = set(result["cases"])  # the summary tells of all that lies in the folder
-        self.rows = [_row(case) for case in summary["cases"] if case["case"] in asked]
+        self.rows = [self._row(case) for case in summary["cases"] if case["case"] in asked]
         self.table = updateBatchTable(str(self._results), self._card, self.rows)
         return describeRows(self.rows)
 
+    def _row(self, case: dict) -> dict:
+        return {
+            **whatHappened(case),
+            "volumes_ml": case.get("volumes_ml") or {},
+            "output": case.get("output"),
+            "segmentation": None,
+            "result": case,
+        }
+
 
 def whatHappened(case: dict) -> dict:
-    """What the core says of any case: its name, and why it failed."""
+    """What the core says of any case: its name, its files, and why it failed."""
     error = case.get("error") or {}
     return {
         "case": case["case"],
         "error": error.get("what"),
         "where": error.get("where"),
         "hint": error.get("hint"),
-    }
-
-
-def _row(case: dict) -> dict:
-    return {
-        **whatHappened(case),
-        "volumes_ml": case.get("volumes_ml") or {},
-        "output": case.get("output"),
-        "segmentation": None,
+        "files": case.get("inputs") or {},
     }

@@ -16,7 +16,8 @@ It raises :class:`EMIMLib.EmimError` (what, where, hint) and never opens a windo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -34,6 +35,7 @@ from EMIMSegmentLib import (
     result_nodes,
 )
 from EMIMSegmentLib.alignment import AlignmentRun
+from EMIMSegmentLib.case_review import CaseReview, Shown
 from EMIMSegmentLib.class_batch import ClassBatchRun
 from EMIMSegmentLib.classification_run import ClassificationRun
 from EMIMSegmentLib.export_result import exportResult
@@ -65,6 +67,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             | StudyClassRun
             | None
         ) = None
+        self._review = CaseReview()
 
     def getParameterNode(self) -> EMIMSegmentParameterNode:
         return EMIMSegmentParameterNode(super().getParameterNode())
@@ -274,9 +277,15 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """Name of that model with its version: the day it was trained, and a fingerprint."""
         return result_nodes.madeWith(result)
 
-    def exportResult(self, segmentation, path: str | Path, reference=None) -> Path:
+    def exportResult(
+        self,
+        segmentation,
+        path: str | Path,
+        reference=None,
+        onWarning: Callable[[str], None] = logging.warning,
+    ) -> Path:
         """Write a result to a file; see :func:`EMIMSegmentLib.export_result.exportResult`."""
-        return exportResult(segmentation, path, reference)
+        return exportResult(segmentation, path, reference, onWarning)
 
     # Many cases
 
@@ -294,6 +303,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         device: str | None = None,
         quality: str = "balanced",
         probabilities: bool = False,
+        extension: str = ".nii.gz",
         overwrite: bool = False,
         waitForCompletion: bool = True,
         onEvent=None,
@@ -305,6 +315,8 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
             studies: a folder of subject folders (or a datalist), or a list of :class:`Study` or of dicts
                 of modality to volume node.
             folder: where results are written; needed for a folder of files.
+            extension: of the files; ``.nii.gz`` for other programs, ``.seg.nrrd`` for Slicer, with names,
+                colours, and all of structures that overlap.
             overwrite: replace results of an earlier batch in ``folder``; else what it has done of a folder
                 of files is left, and the rest is done.
 
@@ -314,6 +326,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"reference": reference, "device": _device(device), "quality": quality}
         options["probabilities"] = probabilities
         callbacks = {"overwrite": overwrite, "onEvent": onEvent, "onFinished": onFinished}
+        callbacks["extension"] = extension
         kinds = (FolderBatchRun, StudyBatchRun, SegmentationRun)
         return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
 
@@ -345,6 +358,12 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         kinds = (ClassBatchRun, StudyClassRun, ClassificationRun)
         return self._startBatch(kinds, studies, model, folder, options, callbacks, waitForCompletion)
 
+    def showCase(
+        self, row: dict, model: str | Path | InstalledModel, *, opacity: float = 0.5, surface: bool = True
+    ) -> Shown:
+        """Show one of the ``rows`` of a batch; see :meth:`EMIMSegmentLib.case_review.CaseReview.show`."""
+        return self._review.show(row, self._model(model), opacity=opacity, surface=surface)
+
     # Inside
 
     def _startBatch(self, kinds, studies, model: InstalledModel, folder, options, callbacks, wait: bool):
@@ -352,7 +371,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         folderRun, studiesRun, studyRun = kinds
         if not isinstance(studies, (str, Path)):
             makeRun = _maker(studyRun, model, options)
-            run = studiesRun(studies, model.card, makeRun, folder=folder, **callbacks)
+            run = studiesRun(studies, model, makeRun, folder=folder, **callbacks)
         elif folder:
             run = folderRun(studies, model, folder, **options, **callbacks)
         else:
@@ -360,11 +379,12 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         self._start(run, wait)
         return run
 
-    def _model(self, model: str | Path | InstalledModel, task: str) -> InstalledModel:
+    def _model(self, model: str | Path | InstalledModel, task: str | None = None) -> InstalledModel:
         found = model if isinstance(model, InstalledModel) else self.registry.find(model)
         if found.card is None:
             raise found.problem
-        refuseOtherTask(found.card, task)
+        if task is not None:
+            refuseOtherTask(found.card, task)
         return found
 
     def _start(self, run, wait: bool) -> None:

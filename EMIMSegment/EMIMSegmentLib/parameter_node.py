@@ -10,6 +10,7 @@ from slicer import vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 QUALITIES = ["fast", "balanced", "best"]
+EXTENSIONS = [".nii.gz", ".seg.nrrd"]
 UNSET, GUESS, CHOSEN, NOT_AVAILABLE = "unset", "guess", "chosen", "notAvailable"
 
 
@@ -25,6 +26,7 @@ class EMIMSegmentParameterNode:
         referenceModality: the input whose grid the result gets; "" leaves it to the model.
         outputSegmentation: its segments are replaced; None: a new node.
         outputTable: of classification, likewise.
+        batchExtension: of the files that a batch writes.
     """
 
     modelPath: str = ""
@@ -35,6 +37,7 @@ class EMIMSegmentParameterNode:
     segmentationOpacity: Annotated[float, WithinRange(0, 1)] = 0.5
     outputSegmentation: vtkMRMLSegmentationNode
     outputTable: vtkMRMLTableNode
+    batchExtension: Annotated[str, Choice(EXTENSIONS)] = ".nii.gz"
 
     def inputNode(self, modality: str):
         """The volume of ``modality``, or None."""

@@ -28,7 +28,11 @@ def readProbability(path: Path, matrix: np.ndarray):
         EmimError: when it cannot be read.
     """
     node = slicer.vtkMRMLScalarVolumeNode()
-    storage = slicer.vtkMRMLNRRDStorageNode()
+    if path.name.lower().endswith(".nrrd"):
+        storage = slicer.vtkMRMLNRRDStorageNode()
+    else:
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetSingleFile(True)
     storage.SetFileName(str(path))
     if not path.is_file() or not storage.ReadData(node):
         raise EmimError(_("The probability map that the worker wrote cannot be read."), path)

@@ -21,11 +21,11 @@ ROW_HEIGHT, MOST_ROWS = 26, 8  # of the table of segments, which has no height o
 
 
 class ResultSection:
-    """Shows the segmentation in the parameter node, or the latest one if the next run makes a new one."""
+    """Shows the segmentation chosen in the parameter node, made, or looked at, whichever came last."""
 
     def __init__(self, ui, logic, state) -> None:
         self.ui, self.logic, self.state = ui, logic, state
-        self._shownID = ""
+        self._shownID = self._outputID = ""
         self._message = ""
         self._judgedFor, self._edited = None, False
         ui.opacitySlider.connect("valueChanged(double)", self._onOpacity)
@@ -45,22 +45,28 @@ class ResultSection:
 
     def showRun(self, run) -> None:
         """Show what a run has made, and say what it had to do without."""
-        self._shownID = run.segmentation.GetID()
+        self.show(run.segmentation)
+        self.ui.resultCollapsibleButton.collapsed = False
+
+    def show(self, segmentation) -> None:
+        """Show this one until another is chosen or made."""
+        self._shownID = segmentation.GetID()
         self._message = ""
         self.ui.probabilityComboBox.setCurrentIndex(0)
         self.state.changed()
-        self.ui.resultCollapsibleButton.collapsed = False
 
     def forget(self) -> None:
         """Let go of the segmentation: the scene is being closed."""
-        self._shownID = ""
+        self._shownID = self._outputID = ""
         self.ui.segmentsTable.setSegmentationNode(None)
 
     def update(self) -> None:
         node, ui = self.state.parameterNode, self.ui
-        if node.outputSegmentation and node.outputSegmentation.GetID() != self._shownID:
-            self._shownID = node.outputSegmentation.GetID()
+        outputID = node.outputSegmentation.GetID() if node.outputSegmentation else ""
+        if outputID not in ("", self._shownID) and (outputID != self._outputID or not self.segmentation):
+            self._shownID = outputID
             self._message = ""
+        self._outputID = outputID
         segmentation = self.segmentation
         ui.resultFrame.visible = segmentation is not None and not self.state.classifies
         if segmentation is None:
@@ -90,11 +96,13 @@ class ResultSection:
     def export(self, path: str) -> None:
         """Save the segmentation; the ending of ``path`` says how. A problem is shown."""
         try:
-            written = self.logic.exportResult(self.segmentation, path)
+            warnings: list[str] = []
+            written = self.logic.exportResult(self.segmentation, path, onWarning=warnings.append)
         except Exception as error:
             showError(error)
             return
-        self._message = html.escape(_("Saved as {path}").format(path=written))
+        saved = html.escape(_("Saved as {path}").format(path=written))
+        self._message = paragraph(saved, *(marked(text, CHECK, "●") for text in warnings))
         self.state.changed()
 
     def _updateDisplay(self, segmentation) -> None:

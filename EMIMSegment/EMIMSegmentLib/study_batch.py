@@ -18,8 +18,8 @@ from EMIMLib.models import folderName
 from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
-from EMIMSegmentLib.export_result import exportResult
-from EMIMSegmentLib.result_nodes import classifiedVolume, modelName, referenceVolume
+from EMIMSegmentLib.export_result import exportResult, refuseOtherFormat
+from EMIMSegmentLib.result_nodes import classifiedVolume, isMadeBy, referenceVolume
 from EMIMSegmentLib.segmentation_run import measurementsOf
 from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING
 
@@ -34,6 +34,7 @@ class StudyRun:
 
     Args:
         studies: :class:`Study`, or dicts of modality to volume node.
+        model: the :class:`EMIMLib.models.InstalledModel`.
         makeRun: makes the run of one case from its inputs, what :meth:`_again` says, onEvent and onFinished.
         folder: results are also written there; None: only to the scene.
         overwrite: replace what an earlier batch has made of the same volumes, in the scene and in files.
@@ -49,7 +50,7 @@ class StudyRun:
     def __init__(
         self,
         studies: list,
-        card,
+        model,
         makeRun: Callable[..., CaseRun],
         *,
         folder: str | Path | None = None,
@@ -72,7 +73,7 @@ class StudyRun:
         self.log = ""
         self._cases = [_Case(name, inputs) for name, inputs in _named(studies)]
         self._count = len(self._cases)
-        self._card = card
+        self._model, self._card = model, model.card
         self._makeRun = makeRun
         self._folder = None if folder is None else Path(folder)
         self._overwrite = overwrite
@@ -195,16 +196,17 @@ class StudyRun:
             "error": error.what if error else None,
             "where": error.where if error else None,
             "hint": error.hint if error else None,
+            "nodes": self._case.nodeIDs,
             **self.NOTHING,
             **found,
         }
 
     def _earlier(self, kind: str, volumeOf: Callable):
-        """The node that an earlier batch made of these volumes with this model, or None."""
+        """The node that an earlier batch made of these volumes with this version of the model, or None."""
         volumes = set(self._case.nodeIDs.values())
         for node in slicer.util.getNodesByClass(kind):
             volume = volumeOf(node)
-            made = node.GetAttribute(CASE) is not None and modelName(node) == self._card.name
+            made = node.GetAttribute(CASE) is not None and isMadeBy(node, self._model)
             if made and volume is not None and volume.GetID() in volumes:
                 return node
         return None
@@ -250,13 +252,21 @@ class StudyRun:
 
 
 class StudyBatchRun(StudyRun):
-    """Segments each study; in a folder, one ``.nii.gz`` a case.
+    """Segments each study; in a folder, one file a case.
+
+    Args:
+        extension: of these files, such as ``.nii.gz``.
 
     Attributes:
         rows: see :mod:`EMIMSegmentLib.batch_table`.
     """
 
     NOTHING: ClassVar = {"volumes_ml": {}, "output": None, "segmentation": None}
+
+    def __init__(self, *arguments, extension: str, **options) -> None:
+        self._extension = extension
+        refuseOtherFormat(extension)
+        super().__init__(*arguments, **options)
 
     def _again(self) -> dict:
         if not self._overwrite:  # it may have been corrected by hand since
@@ -270,7 +280,8 @@ class StudyBatchRun(StudyRun):
         row = self._row(volumes_ml=volumes, segmentation=run.segmentation.GetID())
         if self._folder is not None:
             try:
-                row["output"] = str(exportResult(run.segmentation, self._file(self._case.name)))
+                file = self._file(self._case.name)
+                row["output"] = str(exportResult(run.segmentation, file, onWarning=self._warn))
             except EmimError as error:
                 row.update(error=error.what, where=error.where, hint=error.hint)
         return row
@@ -283,7 +294,11 @@ class StudyBatchRun(StudyRun):
         return describeRows(self.rows)
 
     def _file(self, case: str) -> Path:
-        return self._folder / f"{folderName(case, unique=True)}.nii.gz"
+        return self._folder / (folderName(case, unique=True) + self._extension)
+
+    def _warn(self, text: str) -> None:
+        event = {"type": "warning", "time": time.time(), "what": text, "where": self._case.name}
+        self._say({**event, "hint": None})
 
 
 class StudyClassRun(StudyRun):

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from recorder import Recorder
 
 from emim.cli import main
 from emim.cohort.case import Case, Cohort
@@ -298,7 +299,9 @@ def test_settings_that_are_refused(heads, found, tmp_path, settings, said):
 
 
 def test_a_cohort_is_classified_and_evaluated(heads, found, model, tmp_path):
-    results = classify(model, None, tmp_path / "p.csv", cohort=found)
+    events = Recorder()
+    results = classify(model, None, tmp_path / "p.csv", cohort=found, events=events)
+    assert [c["inputs"] for c in events.cases] == [c.images for c in found.cohort.cases]
     assert [r["case"] for r in results] == [f"sub-{i:03d}" for i in range(1, 9)]
     one = classify(model, {m: p for m, p in found.cohort.cases[0].images.items()})
     assert one["probabilities"] == pytest.approx(results[0]["probabilities"], abs=1e-4)

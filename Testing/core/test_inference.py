@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from recorder import Recorder
 
 from emim.cohort.case import Case, Cohort
 from emim.cohort.scan import CaseRow, Scan
@@ -544,7 +545,11 @@ def test_cohort_with_a_broken_case(model, scans, tmp_path):
     )
     out = tmp_path / "out"
     rows = [CaseRow("e", "e", {}, None, problems=["label of another grid"])]
-    results = segment(model, None, out, cohort=Scan("somewhere", cohort, rows), device="cpu", overlay=False)
+    events = Recorder()
+    scan = Scan("somewhere", cohort, rows)
+    results = segment(model, None, out, cohort=scan, device="cpu", overlay=False, events=events)
+    assert sorted(events.cases, key=lambda r: r["case"]) == results
+    assert [r["inputs"] for r in results[1:]] == [*(c.images for c in cohort.cases[1:]), {}]
     assert [r["case"] for r in results] == ["a", "b", "c", "d", "e"]
     assert ["error" in r for r in results] == [False, True, True, False, True]
     assert "label of another grid" in results[4]["error"]["what"]

@@ -93,6 +93,7 @@ def test_what_was_stopped_or_killed_goes_on(model, cohort, computed, tmp_path, m
     results = go(model, cohort, out, resume=True, events=events)
     assert computed == ["b", "c é"] and (out / "a.nii.gz").stat().st_mtime_ns == first
     assert "1 of 3 cases are done already." in events.statuses
+    assert events.cases == results and results[0]["inputs"] == cohort.cases[0].images
     assert values(results) == values(whole)
     assert [r["output"] for r in results] == [str(out / f"{name}.nii.gz") for name in ("a", "b", "c é")]
     for name in ("b.nii.gz", "c é_measurements.csv", "measurements.csv"):

@@ -12,6 +12,8 @@ slicerhost.start()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
+from PySide6 import QtCore  # noqa: E402
+from PySide6.QtTest import QTest  # noqa: E402
 from segment_story import (  # noqa: E402, F401
     MODALITIES,
     SHOTS,
@@ -247,23 +249,51 @@ def test_align_look_and_undo(ready, host):
     assert data_nodes() == before
 
 
-def test_batch_of_a_folder_names_the_broken_case(ready, host, cohort_folder, tmp_path):
+def test_batch_of_a_folder_is_gone_through(ready, host, cohort_folder, tmp_path):
     cases = tmp_path / "cases"
     shutil.copytree(cohort_folder, cases)
     (cases / "sub-002" / "sub-002_FLAIR.nii.gz").unlink()
+    slicer.mrmlScene.Clear()
     ui = ready.ui
     ui.batchCollapsibleButton.collapsed = False
     assert not ui.batchButton.enabled and "folder" in ui.batchButton.toolTip
     ui.batchFolderPathLineEdit.currentPath = str(cases)
     ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "results")
+    ui.batchFormatComboBox.setCurrentIndex(1)
+    assert not ui.batchShowButton.isVisibleTo(ready.parent)
     ui.batchButton.click()
+    assert host.processEvents(60, until=lambda: ui.batchTable.rowCount == 1), "rows come while it runs"
+    assert ready.state.job is not None and ui.batchTable.item(0, 0).text() == "sub-002"
+    ui.batchTable.selectRow(0)
     assert host.processEvents(120, until=lambda: ready.state.job is None)
+    assert (tmp_path / "results" / "sub-001.seg.nrrd").is_file()
 
     table = ui.batchTable
+    assert [index.row() for index in table.selectionModel().selectedRows()] == [1]  # still sub-002
     rows = {table.item(r, 0).text(): table.item(r, 1).text() for r in range(table.rowCount)}
     assert set(rows) == {"sub-001", "sub-002"}
     assert "Lesion" in rows["sub-001"] and "FLAIR" in rows["sub-002"]
+    ui.batchShowButton.click()  # the failed one
+    assert set(ready.state.inputs()) <= {"T1", "T1ce", "T2"} and data_nodes()["Segmentation"] == 0
+    assert "sub-002 is shown" in ui.batchShownLabel.text
+    QTest.keyClick(table, QtCore.Qt.Key_Up)
+    host.processEvents(0.1)
+    assert data_nodes()["Segmentation"] == 0, "the arrow keys load nothing"
+    QTest.keyClick(table, QtCore.Qt.Key_Return)
+    host.processEvents(0.1)
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert {v.GetName() for v in ready.state.inputs().values()} == {f"sub-001 {m}" for m in MODALITIES}
+    assert ready.resultSection.segmentation is segmentation and ui.measurementsTable.rowCount == 2
+    assert "sub-001 is shown" in ui.batchShownLabel.text and overlay_colors(host)
+    assert "Apply replaces" not in ui.applyHintLabel.text
     shot(host, ready, "batch", 1700)
+
+    segmentation.GetSegmentation().RemoveSegment("Segment_2")
+    QTest.keyClick(table, QtCore.Qt.Key_Down)
+    table.cellActivated.emit(1, 0)
+    assert "sub-001" in ui.batchShownLabel.text and not segmentation.GetDisplayNode().GetVisibility()
+    slicer.mrmlScene.Clear()
+    assert table.rowCount == 2 and ui.batchShownLabel.text == ""  # files can be loaded again
 
 
 def choose(combo, text):

@@ -25,6 +25,8 @@ from segment_story import (  # noqa: E402, F401
     shot,
 )
 
+from emim.evaluation import masks  # noqa: E402
+
 HANG = "time.sleep(60)"
 SAY = "print(json.dumps({'type': 'status', 'text': 'Nearly there'}), flush=True)\n"
 IGNORE = "".join(f"import signal\nsignal.signal(signal.{s}, signal.SIG_IGN)\n" for s in ("SIGINT", "SIGTERM"))
@@ -189,7 +191,48 @@ def test_batch_of_loaded_studies_says_what_failed(ready, host, cohort_folder, tm
     assert [name for name, _ in texts] == ["sub-001", "sub-002"]
     assert all("too dark" in text for _, text in texts)
     assert "Turn it on" in ui.batchTable.item(0, 1).toolTip()
+    assert not ui.batchShowButton.enabled and "Choose a case" in ui.batchShowButton.toolTip
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    for row, name in enumerate(("sub-001_T1", "sub-002_T1")):
+        ui.batchTable.selectRow(row)
+        ui.batchShowButton.click()
+        assert red.GetBackgroundVolumeID() == slicer.util.getNode(name).GetID()
+    ui.applyButton.click()
+    assert not ui.batchShowButton.enabled and "running" in ui.batchShowButton.toolTip
+    assert host.processEvents(20, until=lambda: ready.state.job is None)
+    assert ui.batchShowButton.enabled
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    slicer.mrmlScene.Clear()
+    assert ui.batchTable.rowCount == 0 and not ui.batchTable.isVisibleTo(ready.parent)
+
+
+def test_the_format_of_a_batch_is_kept_and_says_what_is_lost(
+    ready, host, cohort_folder, tmp_path, monkeypatch
+):
+    seen, ui = tmp_path / "seen.txt", ready.ui
+    tell = f"print(arguments[arguments.index('--extension') + 1], file=open({str(seen)!r}, 'a'))\n"
+    fake_worker(tmp_path, monkeypatch, tell + REFUSE)
+    monkeypatch.setattr(masks, "partly_overlapping", lambda structures: structures[:2])
+    ui.batchCollapsibleButton.collapsed = False
+    ui.batchSceneRadioButton.click()
+    assert "overlap" not in ui.batchHintLabel.text  # nothing is written
+    ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "results")
+    assert ui.batchHintLabel.text.startswith("1 studies: sub-001. Where Lesion and Enhancing overlap")
+    ui.batchFolderRadioButton.click()
+    ui.batchFolderPathLineEdit.currentPath = str(cohort_folder)
+    assert "Where Lesion and Enhancing overlap" in ui.batchHintLabel.text
+    for index in (0, 1):
+        ui.batchFormatComboBox.setCurrentIndex(index)
+        ui.batchButton.click()
+        assert host.processEvents(20, until=lambda: ready.state.job is None)
+    assert seen.read_text().split() == [".nii.gz", ".seg.nrrd"]
+    assert "overlap" not in ui.batchHintLabel.text
+    slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    assert ui.batchFormatComboBox.currentIndex == 0
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.processEvents(0.1)
+    assert ui.batchFormatComboBox.currentIndex == 1
 
 
 def test_batch_of_loaded_studies_has_the_grid_that_was_chosen(

@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
-from EMIMSegmentLib import study_batch  # noqa: E402
+from EMIMSegmentLib import export_result, study_batch  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from segment_scene import (  # noqa: E402
     LESION_RADIUS,
@@ -45,9 +45,15 @@ def test_a_folder_with_a_bad_case(tmp_path, threshold_model):
     bad.mkdir()
     (bad / "flair.nii.gz").write_bytes(b"no image")
     slicer.mrmlScene.Clear(False)
-    logic, events = EMIMSegmentLogic(), []
+    logic, events, seen = EMIMSegmentLogic(), [], []
     out = tmp_path / "results"
-    run = logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu", onEvent=events.append)
+
+    def follow(event):
+        events.append(event)
+        seen.append([row["case"] for row in logic.run.rows])
+
+    run = logic.batch(tmp_path / "cohort", str(threshold_model), out, device="cpu", onEvent=follow)
+    assert ["fall-03"] in seen and ["fall-01", "fall-03"] in seen, "rows come one by one"
     assert run.state == "finished" and run.failed == ["fall-03"] and "2 of 3" in run.summary
     rows = {row["case"]: row for row in run.rows}
     assert rows["fall-01"]["volumes_ml"]["Lésion"] == pytest.approx(LESION_ML)
@@ -58,6 +64,10 @@ def test_a_folder_with_a_bad_case(tmp_path, threshold_model):
     assert float(cells(run.table, "Lésion [mL]")[0]) == pytest.approx(LESION_ML, abs=1e-3)
     assert cells(run.table, "Message")[2]
     assert "progress" in {e["type"] for e in events}
+    shown = logic.showCase(rows["fall-02 ü"], threshold_model)
+    flair = slicer.util.getNode("fall-02 ü FLAIR")
+    assert np.array_equal(mask(shown.segmentation, "Lésion", flair), distance(AT) < 8.0)
+    assert logic.missingModalities(shown.segmentation) == ["T1"]
 
     written = (out / "fall-01.nii.gz").stat().st_mtime_ns
     slicer.util.saveNode(head("FLAIR", bright=7.0), str(bad / "flair.nii.gz"), {})
@@ -132,12 +142,21 @@ def test_what_nobody_foresaw_fails_one_case_only(threshold_model, monkeypatch):
     assert run.failed == ["a"] and "TypeError: no array" in run.rows[0]["error"] and run.state == "finished"
 
 
-def test_files_of_cases_are_told_apart_on_every_system(tmp_path, threshold_model):
-    out = tmp_path / "results"
+def test_files_of_cases_are_told_apart_on_every_system(tmp_path, threshold_model, monkeypatch):
+    def warns(*arguments, onWarning):
+        onWarning("One is hidden.")
+        return export_result.exportResult(*arguments, onWarning=onWarning)
+
+    monkeypatch.setattr(study_batch, "exportResult", warns)
+    out, events = tmp_path / "results", []
     studies = [{"FLAIR": head(name)} for name in ("a/b", "a:b", "A/B")]
-    run = EMIMSegmentLogic().batch(studies, str(threshold_model), out, device="cpu")
+    run = EMIMSegmentLogic().batch(
+        studies, str(threshold_model), out, device="cpu", extension=".seg.nrrd", onEvent=events.append
+    )
     files = [row["output"].casefold() for row in run.rows]
-    assert run.failed == [] and len(set(files)) == len(list(out.glob("*.nii.gz"))) == 3
+    assert run.failed == [] and len(set(files)) == len(list(out.glob("*.seg.nrrd"))) == 3
+    told = [(e["what"], e["where"]) for e in events if e["type"] == "warning"]
+    assert told == [("One is hidden.", row["case"]) for row in run.rows]
 
 
 def test_closing_the_scene_leaves_a_batch_of_files_alone(host, tmp_path, monkeypatch, threshold_model):
@@ -194,6 +213,8 @@ def test_cancel_and_scene_closed(host, tmp_path, monkeypatch, threshold_model, c
 def test_nothing_to_do(threshold_model):
     with pytest.raises(EmimError, match="no examination"):
         EMIMSegmentLogic().batch([], str(threshold_model), device="cpu")
+    with pytest.raises(EmimError, match="this format"):
+        EMIMSegmentLogic().batch([{"FLAIR": head("a")}], str(threshold_model), extension="nii.gz")
 
 
 def test_patterns_of_the_model_reach_the_scan(tmp_path, monkeypatch, threshold_model):
@@ -201,8 +222,14 @@ def test_patterns_of_the_model_reach_the_scan(tmp_path, monkeypatch, threshold_m
     fake_worker(tmp_path, monkeypatch, f"json.dump(arguments, open({str(seen)!r}, 'w')); sys.exit(1)")
     with pytest.raises(EmimError):
         EMIMSegmentLogic().batch(
-            tmp_path, str(threshold_model), tmp_path / "out", device="cpu", overwrite=True
+            tmp_path,
+            str(threshold_model),
+            tmp_path / "out",
+            device="cpu",
+            extension=".seg.nrrd",
+            overwrite=True,
         )
     arguments = json.loads(seen.read_text())
     patterns = [arguments[i + 1] for i, a in enumerate(arguments) if a == "--pattern"]
     assert patterns == ["T1=t1", "FLAIR=flair"] and "--overwrite" in arguments
+    assert arguments[arguments.index("--extension") + 1] == ".seg.nrrd"

@@ -109,6 +109,23 @@ def test_segments_that_the_user_added_leave_the_models_values_alone(tmp_path, re
     assert set(np.unique(label[OUTER & ~INNER])) == {2}
 
 
+def test_a_label_map_that_hides_a_part_of_a_structure_says_so(tmp_path, result, caplog):
+    logic, warnings = EMIMSegmentLogic(), []
+    logic.exportResult(result, tmp_path / "nested.nii.gz", onWarning=warnings.append)
+    assert warnings == []  # the core lies within the lesion
+    volume = slicer.util.getNode("FLAIR")
+    for name, mask in (("Oedema", AT[..., 0] > 6), ("far", AT[..., 0] < -25)):
+        segment = result.GetSegmentation().AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), result, segment, volume)
+    logic.exportResult(result, tmp_path / "partly.nii.gz", onWarning=warnings.append)
+    (text,) = warnings
+    assert "“Oedema” over “Lésion”, “Oedema” over “Core”." in text and "far" not in text
+    logic.exportResult(result, tmp_path / "whole.seg.nrrd", onWarning=warnings.append)
+    assert len(warnings) == 1
+    logic.exportResult(result, tmp_path / "script.nii.gz")
+    assert text in caplog.text
+
+
 def test_refusals(tmp_path, result):
     logic = EMIMSegmentLogic()
     with pytest.raises(EmimError, match="this format") as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -66,11 +66,20 @@ def run_cases(
                 ahead = read(following)
 
 
-def failure(case: str, error: Exception, events: Events, what: str) -> dict[str, Any]:
-    """The result of a case that failed, and a warning; ``what`` it was not, such as "segmented"."""
+def failure(
+    case: str, inputs: Mapping[str, str], error: Exception, events: Events, what: str
+) -> dict[str, Any]:
+    """The result of a case that failed, and a warning.
+
+    Args:
+        inputs: modality to file, as far as they are known.
+        what: it was not, such as "segmented".
+    """
     if isinstance(error, EmimError):
         told = {"what": error.what, "where": error.where, "hint": error.hint}
     else:
         told = {"what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
     events.warning(f"Case {case} was not {what}: {told['what']}", told["where"], told["hint"])
-    return {"case": case, "error": told}
+    result = {"case": case, "inputs": dict(inputs), "error": told}
+    events.case(**result)
+    return result

@@ -48,7 +48,7 @@ def segment_cohort(
     if folder.is_file():
         raise EmimError("For a cohort the output is a folder, but this is a file.", folder)
     results = [
-        failure(i, EmimError(f"Left out by the scan: {why}"), events, DONE) for i, why in left_out.items()
+        failure(i, {}, EmimError(f"Left out by the scan: {why}"), events, DONE) for i, why in left_out.items()
     ]
     jobs: list[Job] = []
     for case in cases:
@@ -59,7 +59,7 @@ def segment_cohort(
         try:
             jobs.append(plan(package.card, case.id, case.images, folder / f"{case.id}{extension}", options))
         except EmimError as error:
-            results.append(failure(case.id, error, events, DONE))
+            results.append(failure(case.id, case.images, error, events, DONE))
     if not jobs:
         first = results[0]["error"]
         raise EmimError(
@@ -71,7 +71,9 @@ def segment_cohort(
     if earlier.results:
         events.status(f"{len(earlier.results)} of {len(jobs)} cases are done already.")
     on_first_rank(lambda: _check_writable(folder, left, earlier, options))
-    results += earlier.results.values()
+    for result in earlier.results.values():
+        events.case(**result)
+        results.append(result)
     mine = left[rank() :: size()]
     of = f"of {len(mine)}{on_ranks()}"
     mine = [replace(job, text=f"{job.case} ({i} {of})") for i, job in enumerate(mine, 1)]
@@ -82,7 +84,9 @@ def segment_cohort(
         log.begin(job.case for job in mine)
         for job, result in run_cases(Worker, package, mine, device, options, events):
             if isinstance(result, Exception):
-                result = failure(job.case, result, events, DONE)
+                result = failure(job.case, job.images, result, events, DONE)
+            else:
+                events.case(**result)
             log.end(result, inputs[job.case])
             done.append(result)
 

@@ -55,10 +55,10 @@ def classify(
         should_stop: asked before each crop; true cancels.
 
     Returns:
-        For a case ``case``, ``subject``, ``class`` (the most probable), ``probabilities`` (name to
-        probability), ``reference``, ``missing`` (modalities), ``input_grids`` (a sentence, None where all lie
-        on one grid), ``device`` and ``seconds``. For a cohort a list of these; a case that failed has
-        ``case``, ``subject`` and ``error`` (what, where, hint) instead.
+        For a case ``case``, ``subject``, ``inputs`` (modality to file), ``class`` (the most probable),
+        ``probabilities`` (name to probability), ``reference``, ``missing`` (modalities), ``input_grids`` (a
+        sentence, None where all lie on one grid), ``device`` and ``seconds``. For a cohort a list of these; a
+        case that failed has ``case``, ``subject``, ``inputs`` and ``error`` (what, where, hint) instead.
 
     Raises:
         EmimError: for bad input, before any work; in a cohort only for what concerns all cases.
@@ -79,7 +79,7 @@ def classify(
         subjects = {c.id: c.subject for c in (*cases, *rows)}
         for row in rows:
             error = EmimError(f"Left out by the scan: {'; '.join(row.problems)}")
-            results.append(failure(row.id, error, events, DONE))
+            results.append(failure(row.id, {}, error, events, DONE))
         if not cases:
             raise EmimError(
                 "The cohort has no usable case.", hint="`emim scan` says what is wrong with each."
@@ -95,7 +95,7 @@ def classify(
         except EmimError as error:
             if inputs is not None:
                 raise
-            results.append(failure(case.id, error, events, DONE))
+            results.append(failure(case.id, case.images, error, events, DONE))
     if not jobs:
         first = results[0]["error"]
         raise EmimError(
@@ -105,7 +105,9 @@ def classify(
         if isinstance(result, Exception):
             if inputs is not None:
                 raise result
-            result = failure(job.case, result, events, DONE)
+            result = failure(job.case, job.images, result, events, DONE)
+        elif inputs is None:
+            events.case(**result)
         results.append(result)
         events.progress(done, len(jobs), "case", job.case)
     results = [{"case": r["case"], "subject": subjects[r["case"]], **r} for r in results]
@@ -139,6 +141,7 @@ class _Classifier(LoadedModel):
         shares = class_probabilities(self.network, features)
         return {
             "case": job.case,
+            "inputs": job.images,
             "class": card.classes[int(shares.argmax())],
             "probabilities": dict(zip(card.classes, shares.tolist(), strict=True)),
             "reference": job.reference,

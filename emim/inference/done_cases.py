@@ -166,6 +166,7 @@ def _as_it_is(job: Job, result: Result) -> Result:
     outputs = job.outputs
     return {
         **result,
+        "inputs": job.images,
         "output": str(outputs.label),
         "table": there(outputs.table),
         "overlay": there(outputs.overlay),

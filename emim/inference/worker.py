@@ -64,6 +64,7 @@ class Worker(LoadedModel):
         overlay = self._write_overlay(job.outputs.overlay, result, reference)
         return {
             "case": job.case,
+            "inputs": job.images,
             "output": str(job.outputs.label),
             "table": str(job.outputs.table),
             "overlay": overlay,
