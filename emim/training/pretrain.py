@@ -116,14 +116,15 @@ def _train(run: RunFolder, cohort: Cohort, split: Split, cache: str | Path | Non
             "No subject validates: the run cannot be judged.",
             hint="Three subjects or more, or train.validation, give it one.",
         )
-    config = run.config
-    if config.objective != "contrastive" and only_drops(config.mask, modalities := len(cohort.modalities)):
+    masks = run.config.objective != "contrastive"
+    if masks and only_drops(run.config.mask, modalities := len(cohort.modalities)):
         events.warning(
             f"Each mask hides one of {modalities} modalities and nothing else: "
-            f"that is all of mask.ratio {config.mask.ratio:g}.",
+            f"that is all of mask.ratio {run.config.mask.ratio:g}.",
             hint="A higher ratio, such as 0.75, hides positions and patches, too, as hybrid masks should.",
         )
     training, validation = prepare_cases(run, cohort, split, cache)
+    config = run.config
 
     events.status("Loading torch.")
     from emim.machine.heap import keep_large_blocks
