@@ -36,7 +36,7 @@ from emim.evaluation.segmentation import (
 from emim.evaluation.subset_table import markdown_table, text_table
 from emim.evaluation.subsets import ALL, Subset, check_trained, distinct, parse_subsets
 from emim.events import Events
-from emim.inference.ahead import failure
+from emim.inference.ahead import tell_failure
 from emim.inference.inputs import check_files, choose_reference, overlap
 from emim.inference.labelling import label_on_grid
 from emim.inference.outputs import check_writable, write_atomically
@@ -316,7 +316,7 @@ def _score_case(
     except Cancelled:
         raise
     except Exception as error:  # one bad case must not cost the night's other cases
-        what = failure(case.id, error, predictor.events, "segmented")["error"]["what"]
+        what = tell_failure(case.id, error, predictor.events, "segmented")["what"]
         failed = tuple(failed_score(s.name, reference[s.name], spacing) for s in structures)
         results = dict.fromkeys(subsets, CaseScores(case.id, case.label, None, what, failed))
     return results

@@ -69,17 +69,22 @@ def run_cases(
 def failure(
     case: str, inputs: Mapping[str, str], error: Exception, events: Events, what: str
 ) -> dict[str, Any]:
-    """The result of a case that failed, and a warning.
+    """The result of a case that failed; it is told by a warning and the event ``case``.
 
     Args:
         inputs: modality to file, as far as they are known.
         what: it was not, such as "segmented".
     """
+    result = {"case": case, "inputs": dict(inputs), "error": tell_failure(case, error, events, what)}
+    events.case(**result)
+    return result
+
+
+def tell_failure(case: str, error: Exception, events: Events, what: str) -> dict[str, Any]:
+    """Warn of a case that was not ``what``; the error's ``what``, ``where`` and ``hint``."""
     if isinstance(error, EmimError):
         told = {"what": error.what, "where": error.where, "hint": error.hint}
     else:
         told = {"what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
     events.warning(f"Case {case} was not {what}: {told['what']}", told["where"], told["hint"])
-    result = {"case": case, "inputs": dict(inputs), "error": told}
-    events.case(**result)
-    return result
+    return told
