@@ -17,6 +17,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from emim.replace import replace_file
+from emim.volumes.segments import same_name
 from EMIMLib import EmimError
 from EMIMLib.models import folderName
 
@@ -124,12 +125,12 @@ def otherCase(segmentation: Any, row: CaseRow) -> str:
 
 def _match(segmentation: Any, structures: Sequence[Structure]) -> dict[str, str]:
     """Segment id by name of its structure."""
-    names = {s["name"].casefold(): s["name"] for s in structures}
+    names = {same_name(s["name"]): s["name"] for s in structures}
     content = segmentation.GetSegmentation()
     found: dict[str, str] = {}
     for n in range(content.GetNumberOfSegments()):
         segment = content.GetNthSegment(n)
-        name = names.get(segment.GetName().casefold())
+        name = names.get(same_name(segment.GetName()))
         if name is None:
             raise EmimError(
                 _("The segment {name!r} is none of the structures.").format(name=segment.GetName()),

@@ -12,6 +12,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from emim.training.structures import read_structures
+from emim.volumes.segments import same_name
 from EMIMLib import EmimError
 
 from .run_inputs import writeStructures
@@ -50,8 +51,8 @@ def knownStructures(labels: Iterable[Path]) -> list[Structure]:
     found: list[Structure] = []
     for label in labels:
         for structure in readMeaning(label):
-            name, values = structure["name"].casefold(), structure["values"]
-            if all(name != s["name"].casefold() and values != s["values"] for s in found):
+            name, values = same_name(structure["name"]), structure["values"]
+            if all(name != same_name(s["name"]) and values != s["values"] for s in found):
                 found.append(structure)
     return found
 
@@ -79,12 +80,12 @@ def refuseOtherMeaning(structures: Sequence[Structure], labels: Mapping[str, Pat
 
 def _contradiction(structures: Sequence[Structure], drawn: Sequence[Structure]) -> str:
     """What stands for something else than it was drawn as, in words; empty where nothing does."""
-    earlier = {s["name"].casefold(): frozenset(s["values"]) for s in drawn}
+    earlier = {same_name(s["name"]): frozenset(s["values"]) for s in drawn}
     present = frozenset().union(*earlier.values())
-    names = {s["name"].casefold() for s in structures}
+    names = {same_name(s["name"]) for s in structures}
     for structure in structures:
         name, values = structure["name"], frozenset(structure["values"])
-        was = earlier.get(name.casefold())
+        was = earlier.get(same_name(name))
         if was is not None:
             if (was ^ values) & present:
                 return _("{name!r} has the label value {was} there, and {now} in the table.").format(
@@ -96,7 +97,7 @@ def _contradiction(structures: Sequence[Structure], drawn: Sequence[Structure]) 
             continue  # several structures taken together, under a name of their own
         for other in drawn:
             shared = values & frozenset(other["values"])
-            if shared and other["name"].casefold() not in names:
+            if shared and same_name(other["name"]) not in names:
                 return _("the label value {value} is {other!r} there, and {name!r} in the table.").format(
                     value=_text(shared), other=other["name"], name=name
                 )

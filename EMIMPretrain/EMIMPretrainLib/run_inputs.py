@@ -90,14 +90,14 @@ def writeDatalist(file: Path, table: CohortTable, labels: Mapping[str, Path] | N
             case["drawn"] = True
         case.pop("duplicates", None)
         cases.append(case)
-    return _writeCases(file, table, cases)
+    return _writeCases(file, table, cases, table.segments)
 
 
 def writeLabelledCases(file: Path, table: CohortTable, labels: Mapping[str, Path]) -> Path:
-    """All cases of the table, as the scan found them, as a datalist for the core.
+    """All cases of the table, as the scan found them, as a datalist for the core that judges a model.
 
     Args:
-        labels: label maps by case id, which replace the cohort's own.
+        labels: label maps by case id, which replace the cohort's own; their values are the model's.
 
     Raises:
         EmimError: when the file cannot be written.
@@ -111,7 +111,8 @@ def writeLabelledCases(file: Path, table: CohortTable, labels: Mapping[str, Path
             case |= {"label": str(labels[row.id]), "drawn": True}
             case["duplicates"] = {m: p for m, p in case.get("duplicates", {}).items() if m != "label"}
         cases.append(case)
-    return _writeCases(file, table, cases)
+    # With the cohort's segments, what was drawn would be taken to have the cohort's values.
+    return _writeCases(file, table, cases, [] if labels else table.segments)
 
 
 def writeClasses(file: Path, classes: Mapping[str, str]) -> Path:
@@ -126,8 +127,13 @@ def writeStructures(file: Path, structures: Sequence[Structure]) -> Path:
     return file
 
 
-def _writeCases(file: Path, table: CohortTable, cases: Sequence[Mapping[str, Any]]) -> Path:
-    cohort = {"modalities": table.modalities, "patterns": table.patterns, "segments": table.segments}
+def _writeCases(
+    file: Path,
+    table: CohortTable,
+    cases: Sequence[Mapping[str, Any]],
+    segments: Sequence[Mapping[str, Any]],
+) -> Path:
+    cohort = {"modalities": table.modalities, "patterns": table.patterns, "segments": list(segments)}
     _write(file, json.dumps({**cohort, "cases": cases}, ensure_ascii=False))
     return file
 

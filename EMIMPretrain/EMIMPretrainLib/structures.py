@@ -15,6 +15,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from emim.training.structures import COLORS, structures_of_values
+from emim.volumes.segments import same_name
 from EMIMLib import EmimError
 
 from .cohort_table import CohortTable
@@ -58,19 +59,19 @@ def structuresFromSegmentation(
     without regard to case.
     """
     found = [dict(s) for s in structures or ()]
-    names = {s["name"].casefold() for s in found}
-    earlier = {s["name"].casefold(): s for s in known}
+    names = {same_name(s["name"]) for s in found}
+    earlier = {same_name(s["name"]): s for s in known}
     used = {v for s in (*found, *known) for v in s["values"]}
     for segment in segments(segmentation):
         name = segment.GetName()
-        if name.casefold() in names:
+        if same_name(name) in names:
             continue
-        if name.casefold() in earlier:
-            names.add(name.casefold())
-            found.append(dict(earlier[name.casefold()]))
+        if same_name(name) in earlier:
+            names.add(same_name(name))
+            found.append(dict(earlier[same_name(name)]))
             continue
         value = next(v for v in range(1, 32768) if v not in used)
-        names.add(name.casefold())
+        names.add(same_name(name))
         used.add(value)
         color = [round(255 * c) for c in segment.GetColor()]
         found.append({"name": name, "values": [value], "color": color, "terminology": terminologyOf(segment)})
@@ -108,7 +109,7 @@ def structuresProblem(structures: Sequence[Structure]) -> str:
         if not own or not all(isinstance(v, int) and 1 <= v <= 32767 for v in own):
             return _("{name}: label values are whole numbers from 1 to 32767.").format(name=name)
     for i, name in enumerate(names):
-        if name.casefold() in {n.casefold() for n in names[:i]}:
+        if same_name(name) in {same_name(n) for n in names[:i]}:
             return _("Two structures are named {name!r}.").format(name=name)
         if values[i] in values[:i]:
             return _("{name!r} has the same label values as {other!r}.").format(

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from emim.cli import main
 from emim.cohort.scan import scan, survey
 from emim.cohort.table import json_rows, summary, text_table, write_table
-from emim.cohort.volume import inspect
+from emim.cohort.volume import DIGEST, inspect
 from emim.errors import EmimError
 from emim.events import Events
 from emim.run import write_json
@@ -429,6 +429,17 @@ def test_an_earlier_scan_spares_reading_unless_a_file_changed(cohort, tmp_path, 
     assert read == [str(cohort / "p2/t1.mha")]
     assert row(found, "p2").problems == ["T1: the image is empty (every voxel is 5)"]
     assert row(found, "p1").label_values == (1, 2)
+
+
+def test_files_with_digests_of_an_earlier_kind_are_read_again(cohort, tmp_path):
+    """Else copies of them under other names would not be known again."""
+    found = scan(cohort)
+    file, _ = write_table(found, tmp_path)
+    data = json.loads(file.read_text(encoding="utf-8"))
+    for facts in (f for case in data["cases"] for f in case["files"].values()):
+        facts["digest"] = facts["digest"] and facts["digest"].removeprefix(DIGEST)
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert [r.files for r in scan(file).rows] == [r.files for r in found.rows]
 
 
 def test_json_datalist(cohort):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from emim.cli import main
 from emim.cohort.case import Cohort
 from emim.cohort.coding import common_coding
 from emim.cohort.scan import scan
-from emim.cohort.table import summary, text_table, write_table
+from emim.cohort.table import json_rows, summary, text_table, write_table
 from emim.cohort.volume import VolumeFacts, inspect
 from emim.config import FinetuneConfig, NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
@@ -28,11 +29,11 @@ from emim.training.card import make_card
 from emim.training.finetune import plan_finetuning
 from emim.training.split import Split
 from emim.training.start import record_cohort, resume_cohort
-from emim.training.structures import structures_of_values
+from emim.training.structures import parse_structures, structures_of_values
 from emim.volumes.cache import build_cache
 from emim.volumes.case_label import read_case_label
 from emim.volumes.grid import Grid
-from emim.volumes.segments import Segment
+from emim.volumes.segments import Segment, same_name
 
 SHAPE = (10, 12, 14)  # (Z, Y, X)
 GRID = Grid(SHAPE[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -202,13 +203,13 @@ def make_model(folder, structures, **training):
         name="m",
         modalities=("T1",),
         structures=structures,
-        overlapping=False,
+        overlapping=sum(len(s.values) for s in structures) > len({v for s in structures for v in s.values}),
         preprocess=SETTINGS,
         network=NetworkConfig(filters=2, blocks=(1, 1)),
         crop=16,
         training=training,
     )
-    return write_package(folder, card, Segmenter(1, len(structures) + 1, card.network).state_dict())
+    return write_package(folder, card, Segmenter(1, card.outputs, card.network).state_dict())
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["each segment", "one region"])
@@ -231,6 +232,118 @@ def test_evaluating_a_model_on_labels_that_all_have_other_values(whole, tmp_path
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean_dice"] == 1
 
 
+REGIONS = (
+    Structure("WT", (1, 2, 3), 2, (0, 0, 0)),
+    Structure("TC", (1, 3), 1, (0, 0, 0)),
+    Structure("ET", (3,), 3, (0, 0, 0)),
+)
+
+
+def judge(tmp_path, capsys, structures, *options, prediction=None, **training):
+    """Exit code, last event and warnings of judging ``prediction`` for each case of the cohort."""
+    shutil.rmtree(tmp_path / "model", ignore_errors=True)
+    model = make_model(tmp_path / "model", structures, **training)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    for case in (tmp_path / "cohort").iterdir() if prediction is not None else ():
+        sitk.WriteImage(GRID.to_image(prediction), str(tmp_path / "out" / f"{case.name}.nii.gz"))
+    source = tmp_path / "list.json"
+    source = source if source.exists() else tmp_path / "cohort"
+    command = ["evaluate", str(source), "--predictions", str(tmp_path / "out"), "--model", str(model)]
+    code = main([*command, "--json", *options])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return code, events[-1], [e["what"] for e in events if e["type"] == "warning"]
+
+
+def test_a_segment_that_the_model_does_not_know_is_not_renumbered(tmp_path, capsys):
+    """The model was trained on maps without names: ET is the name of a region, not of a segment."""
+    parts = {"tumour": 1, "edema": 2, "cyst": 3}
+    add_case(tmp_path / "cohort", "p0", parts)
+    code, told, _ = judge(tmp_path, capsys, REGIONS, prediction=paint(parts))
+    assert code == 2 and "knows no segment 'cyst' (label value 3)" in told["what"]
+    assert "p0" in told["where"] and "one of the model's (ET)" in told["hint"]
+    assert '--structure "WT=1,2,3" --structure "TC=1,3" --structure "ET=3"' in told["hint"]
+    given = [f"--structure={s.name}={','.join(map(str, s.values))}" for s in REGIONS]
+    code, told, _ = judge(tmp_path, capsys, REGIONS, *given, prediction=paint(parts))
+    assert (code, told["mean_dice"]) == (0, 1)
+    # Renamed: nothing contradicts the values of the others, for which the model has no names.
+    save_segments(
+        tmp_path / "cohort/p0/seg.seg.nrrd", {"tumour": 1, "edema": 2, "ET": 3}, names={"ET": "cyst"}
+    )
+    code, told, warnings = judge(tmp_path, capsys, REGIONS, prediction=paint(parts))
+    assert (code, told["mean_dice"]) == (0, 1)
+    assert any("no names for label values of the references: 1 (tumour), 2 (edema)." in w for w in warnings)
+
+
+BOTH = (Structure("tumour", (1,), 1, (0, 0, 0)), Structure("edema", (2,), 2, (0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    "values", [{"Tumor": 1, "edema": 2}, {"edema": 1, "Tumor": 2}], ids=["same", "clash"]
+)
+def test_a_segment_spelt_in_another_way_than_the_models(values, tmp_path, capsys):
+    add_case(tmp_path / "cohort", "p0", values, names={"Tumor": "tumour"})
+    code, told, _ = judge(tmp_path, capsys, BOTH, prediction=paint(AGREED))
+    assert code == 2 and "knows no segment 'Tumor'" in told["what"] and "--structure" in told["hint"]
+
+
+def test_a_segment_beside_all_of_the_models_is_none_of_them(tmp_path, capsys):
+    """Slicer numbered it as it liked; names tell what it is not, also where it lies alone."""
+    add_case(tmp_path / "cohort", "p0", {"cyst": 1, "edema": 3, "tumour": 2})
+    code, told, _ = judge(tmp_path, capsys, BOTH, prediction=paint(AGREED))
+    assert (code, told["mean_dice"]) == (0, 1)
+    add_case(tmp_path / "cohort", "p1", {"cyst": 1})
+    code, told, _ = judge(tmp_path, capsys, BOTH, prediction=paint({}))
+    assert code == 0 and [s["empty"] for s in told["cases"][1]["scores"]] == ["both", "both"]
+
+
+def test_labels_drawn_with_the_recorded_values_are_read_by_those_of_the_model(tmp_path, capsys):
+    add_case(tmp_path / "cohort", "p0", AGREED, plain=True)
+    add_case(tmp_path / "cohort", "p1", {**AGREED, "cyst": 3}, plain=True)
+    files = {i: tmp_path / "cohort" / i for i in ("p0", "p1")}
+    cases = [
+        {"id": i, "images": {"T1": f"{f}/t1.nii.gz"}, "label": f"{f}/seg.nii.gz", "drawn": True}
+        for i, f in files.items()
+    ]
+    record = {"cases": cases, "segments": [{"name": n, "value": v} for n, v in AGREED.items()]}
+    (tmp_path / "list.json").write_text(json.dumps(record), encoding="utf-8")
+    reverse = (Structure("edema", (1,), 1, (0, 0, 0)), Structure("Tumour", (2,), 2, (0, 0, 0)))
+    assert names_of(scan(tmp_path / "list.json")) == AGREED
+    found = scan(tmp_path / "list.json", coding=[Segment("Tumour", 2), Segment("edema", 1)])
+    assert row(found, "p0").recode == {1: 2, 2: 1}
+    # What the record does not name, such as the cyst, may be anything where the values are others.
+    assert not row(found, "p1").recode and "does not name its values" in row(found, "p1").problems[0]
+    code, told, warnings = judge(tmp_path, capsys, reverse, prediction=paint({"edema": 1, "tumour": 2}))
+    assert (code, told["mean_dice"]) == (0, 1) and [c["id"] for c in told["cases"]] == ["p0"]
+    assert any("no label that can be used: p1" in w for w in warnings)
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        ({"a": 0}, "within 1 and 32767"),
+        ({"a": -1}, "within 1 and 32767"),
+        ({"a": 70000}, "within 1 and 32767"),
+        ({"a": 1, "b": 1}, "'a' and 'b' have the same label value 1"),
+        ({"a": 1, "A ": 2}, "two of its segments are called 'a'"),
+        ({" ": 1}, "has no name"),
+        ({"a": True}, "whole number"),
+        ({"a": 1.0}, "whole number"),
+        (["a"], "name and a whole number"),
+    ],
+)
+def test_segments_of_a_datalist_or_package_that_make_no_sense(segments, said, swapped, tmp_path, capsys):
+    pairs = segments.items() if isinstance(segments, dict) else [(None, segments)]
+    cases = [{"id": "p1", "images": {"T1": str(swapped / "p1" / "t1.nii.gz")}}]
+    data = {"cases": cases, "segments": [{"name": name, "value": value} for name, value in pairs]}
+    (tmp_path / "some.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(EmimError, match=said) as caught:
+        scan(tmp_path / "some.json")
+    assert "some.json" in str(caught.value.where)
+    code, told, _ = judge(tmp_path, capsys, BOTH, prediction=paint(AGREED), segments=segments)
+    assert code == 2 and said in told["what"]
+    assert "model: configs/metadata.json" in told["where"] and "1 to 32767" in told["hint"]
+
+
 def test_plain_labels_beside_named_ones_are_told_of(tmp_path):
     add_case(tmp_path, "p0", AGREED)
     add_case(tmp_path, "p1", AGREED, plain=True)
@@ -244,6 +357,22 @@ def test_plain_labels_are_not_guessed_where_named_ones_differ(swapped, tmp_path)
     add_case(swapped, "plain", AGREED, plain=True)
     found = scan(swapped)
     assert "does not name its values" in row(found, "plain").problems[0]
+    assert row(found, "plain").label_values is None and row(found, "plain").usable_label is None
+    assert [r["file_problems"] for r in json_rows(found)] == [
+        {},
+        {},
+        {},
+        {"label": row(found, "plain").problems},
+    ]
+    events = Recorder()
+    structures, _ = structures_of_values(found.label_values, found.segments)
+    (tmp_path / "none").mkdir()
+    assert [c.id for c in evaluate(found, tmp_path / "none", structures, events=events).cases] == [
+        "p0",
+        "p1",
+        "p2",
+    ]
+    assert any("no label that can be used: plain" in w for w in events.warnings)
     assert ".seg.nrrd" in row(found, "plain").problems[0] and len(found.cohort.cases) == 3
     write_table(found, tmp_path / "out")
     file = tmp_path / "out" / "cohort.json"
@@ -316,7 +445,7 @@ def test_coding_of_names_that_are_given_or_recorded():
     assert coded(given=[Segment("B", 1), Segment("z", 3)], recorded=[Segment("a", 1)]) == {
         "B": 1,
         "c": 2,
-        "a": 4,
+        "a": 3,  # no file has a z
     }
 
 
@@ -341,6 +470,25 @@ def test_a_value_without_a_segment_is_numbered():
         structures_of_values([1, 2], [Segment("label 2", 1)])
 
 
+def test_names_that_differ_in_case_or_composition_are_the_same(tmp_path, capsys):
+    composed, apart = "Läsion", "LA\u0308SION"
+    assert same_name(composed) == same_name(apart + " ") != same_name("Lasion")
+    add_case(tmp_path / "cohort", "p0", {composed: 1}, names={composed: "tumour"})
+    (tmp_path / "out").mkdir()
+    save_segments(tmp_path / "out" / "p0.seg.nrrd", {apart: 1}, names={apart: "tumour"})
+    found = scan(tmp_path / "cohort")
+    structures, _ = structures_of_values(found.label_values, found.segments)
+    assert evaluate(found, tmp_path / "out", structures).mean_dice() == 1
+    with pytest.raises(EmimError, match="given twice"):
+        parse_structures([f"{composed}=1", f"{apart}=2"])
+    twice = (BOTH[0], dataclasses.replace(BOTH[1], name="TUMOUR "))
+    with pytest.raises(EmimError, match="two structures have the same name"):
+        make_model(tmp_path / "model", twice)
+    lesion = (Structure(composed, (1,), 1, (0, 0, 0)),)
+    code, told, _ = judge(tmp_path, capsys, lesion, f"--structure={apart}=1")
+    assert (code, told["mean_dice"]) == (0, 1)
+
+
 def test_a_run_is_not_resumed_in_another_coding(swapped, tmp_path):
     found = scan(swapped)
     config, _, _, _ = plan_finetuning(found, FinetuneConfig())
@@ -354,5 +502,10 @@ def test_a_run_is_not_resumed_in_another_coding(swapped, tmp_path):
         save_segments(swapped / "p1" / "seg.seg.nrrd", {"edema": 1, "tumour": 2})
         resume_cohort(run, scan(tmp_path / "run" / "cohort.json"), "auto")
         assert "have changed since the run began: p1" in events.warnings[0]
+        with pytest.raises(EmimError, match="numbered differently than when the run began"):
+            resume_cohort(run, scan(swapped), "auto")
+        swap, swap_names = {"Edema": 1, "TUMOUR": 2}, {"Edema": "edema", "TUMOUR": "tumour"}
+        for name in ("p0", "p1", "p2"):
+            save_segments(swapped / name / "seg.seg.nrrd", swap, names=swap_names)
         with pytest.raises(EmimError, match="numbered differently than when the run began"):
             resume_cohort(run, scan(swapped), "auto")

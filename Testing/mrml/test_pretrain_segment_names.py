@@ -70,6 +70,17 @@ def folder(tmp_path):
     return tmp_path / "cohort"
 
 
+def test_labels_drawn_to_judge_a_model_have_its_values_not_the_cohorts(logic, folder, tmp_path):
+    table = logic.scan(folder, waitForCompletion=True).table
+    files = [
+        run_inputs.writeLabelledCases(tmp_path / f"{n}.json", table, labels)
+        for n, labels in enumerate(({}, {"p3": tmp_path / "drawn.nii.gz"}))
+    ]
+    cohort, drawn = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    assert [s["name"] for s in cohort["segments"]] == ["tumour", "edema"] and not drawn["segments"]
+    assert [c.get("drawn") for c in drawn["cases"]] == [None, None, True]
+
+
 def test_segments_keep_their_names_and_meaning(logic, folder):
     table = logic.scan(folder, waitForCompletion=True).table
     assert [r.labelValues for r in table.rows] == [(1, 2)] * 3

@@ -86,15 +86,14 @@ def check_label_names(
             moved = (s for s in segments if s.value in recode)
             told = ", ".join(f"{s.value} ({s.name}) is read as {recode[s.value]}" for s in moved)
             notes[case].append(f"the label numbers its segments in a way of its own: {told}")
+        elif not segments and any(recodes.values()):
+            problems[case].append(
+                "the label does not name its values, and labels of other cases that do number theirs "
+                "differently: save it from 3D Slicer as .seg.nrrd with their names, or number those alike"
+            )
         elif not segments and any(labels.values()):
-            if any(recodes.values()):
-                problems[case].append(
-                    "the label does not name its values, and labels of other cases that do number theirs "
-                    "differently: save it from 3D Slicer as .seg.nrrd with their names, or number those alike"
-                )
-            else:
-                taken = f"taken for {in_words(coding)}"
-                notes[case].append(f"the label does not name its values, as those of other cases do: {taken}")
+            taken = f"taken for {in_words(coding)}"
+            notes[case].append(f"the label does not name its values, as those of other cases do: {taken}")
     return problems, notes
 
 

@@ -26,7 +26,7 @@ def common_coding(
 
     Args:
         files: the segments of each label file.
-        given: segments whose values are fixed.
+        given: segments whose values are fixed, as far as the files name them.
         recorded: the coding that an earlier scan found, which settings made since then rely on.
     """
     counts = Counter(_key(s) for segments in files for s in segments)
@@ -35,7 +35,8 @@ def common_coding(
     known: dict[tuple[str, int], Segment] = {}
     for segment in itertools.chain(recorded, *files, given):
         known.setdefault(_key(segment), segment)
-    coding = {same_name(s.name): known[_key(s)] for s in given}
+    named = {name for name, _ in counts}
+    coding = {same_name(s.name): known[_key(s)] for s in given if same_name(s.name) in named}
     taken = {s.value for s in coding.values()}
     for name, value in ranked:
         if name not in coding and value not in taken:
@@ -45,7 +46,6 @@ def common_coding(
     for name, value in ranked:
         if name not in coding:
             coding[name] = replace(known[name, value], value=next(free))
-    named = {name for name, _ in counts}
     found = (replace(s, layer=0) for name, s in coding.items() if name in named)
     return tuple(sorted(found, key=lambda s: s.value))
 

@@ -35,7 +35,7 @@ from emim.cohort.patterns import (
 )
 from emim.cohort.volume import VolumeFacts
 from emim.errors import EmimError
-from emim.volumes.segments import Segment
+from emim.volumes.segments import read_coding
 
 # Columns of the table that `emim scan` writes and that say nothing about which files to use.
 TABLE_COLUMNS = ("usable", "problems", "notes", "label_values")
@@ -123,7 +123,7 @@ def _from_data(data: Any, file: Path, modalities: tuple[str, ...] | None) -> Fou
         check_patterns(data.get("patterns"))
         found.patterns = canonical_patterns(data.get("patterns"))
         found.ignored = [(i["path"], i["why"]) for i in data.get("ignored", [])]
-        found.segments = tuple(Segment.from_dict(s) for s in data.get("segments") or ())
+        found.segments = read_coding(data.get("segments") or (), file)
     return found
 
 

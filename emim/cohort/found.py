@@ -13,7 +13,7 @@ class FoundCase:
     """A case as found: every candidate of each modality, so that duplicates can be reported.
 
     Attributes:
-        drawn: its label was drawn in EMIM Pretrain, with the cohort's values.
+        drawn: its label was drawn in EMIM Pretrain, with the values of :attr:`Found.segments`.
     """
 
     id: str

@@ -44,7 +44,9 @@ class CaseRow:
         problems: why the case is left out; empty: it is used.
         notes: what a person should know about it nevertheless.
         recode: label value in the file to the cohort's, where they differ.
-        drawn: its label was drawn in EMIM Pretrain, with the cohort's values.
+        drawn: its label was drawn in EMIM Pretrain, with the values that the datalist gives the segments.
+        segments: those that the label is known to have, with the values in the file.
+        label_problem: why the label cannot be used although its file is sound, also among ``problems``.
     """
 
     id: str
@@ -57,15 +59,23 @@ class CaseRow:
     notes: list[str] = field(default_factory=list)
     recode: dict[int, int] = field(default_factory=dict)
     drawn: bool = False
+    segments: tuple[Segment, ...] = ()
+    label_problem: str = ""
 
     @property
     def usable(self) -> bool:
         return not self.problems
 
     @property
+    def usable_label(self) -> str | None:
+        """The path of the label, or None where there is none that can be used."""
+        sound = self.label and not self.label_problem and not self.files[self.label].problems
+        return self.label if sound else None
+
+    @property
     def label_values(self) -> tuple[int, ...] | None:
-        """The cohort's values other than 0 in the label, or None without a (readable) label."""
-        values = self.files[self.label].values if self.label else None
+        """The cohort's values other than 0 in the label, or None without one that can be read."""
+        values = self.files[self.label].values if self.label and not self.label_problem else None
         return None if values is None else tuple(sorted(self.recode.get(v, v) for v in values))
 
     def facts(self, modality: str) -> VolumeFacts | None:
@@ -187,7 +197,8 @@ def survey(
         label: patterns of label files (folders only); None: recognised by usual names.
         events: told of the progress.
         workers: threads that read; None: one per processor, at most 8.
-        coding: segments whose values are fixed, such as a model's; see :mod:`emim.cohort.coding`.
+        coding: segments that have these values where labels name them, such as a model's; see
+            :mod:`emim.cohort.coding`.
 
     Raises:
         EmimError: when there is no image, or an option makes no sense.
@@ -314,6 +325,7 @@ def _inspect_all(found: Found, events: Events, workers: int | None) -> dict[str,
         if p in found.known
         and found.known[p].stamp == file_stamp(p)
         and found.known[p].stamp
+        and not found.known[p].outdated
         and (found.known[p].values is not None) == label == (found.known[p].segments is not None)
     }
     todo = {p: label for p, label in tasks.items() if p not in facts}
@@ -354,15 +366,31 @@ def _match_segments(
     rows: Sequence[CaseRow], given: Sequence[Segment], recorded: Sequence[Segment]
 ) -> tuple[Segment, ...]:
     """The segments that labels name, by which those are recoded that number them differently."""
-    labels = {r.id: r.files[r.label] for r in rows if r.label_values}
-    segments = {i: facts.segments for i, facts in labels.items() if not facts.problems}
-    coding = common_coding([s for s in segments.values() if s], given, recorded)
     for row in rows:
-        row.recode = recoding(segments.get(row.id, ()), coding)
-    recodes = {row.id: row.recode for row in rows}
-    named = {r.id: segments[r.id] for r in rows if r.id in segments and not r.drawn}
-    problems, notes = check_label_names(named, recodes, coding)
+        row.segments = _segments(row, recorded)
+    coding = common_coding([row.segments for row in rows], given, recorded)
     for row in rows:
+        row.recode = recoding(row.segments, coding)
+    moved = any(row.recode for row in rows if row.drawn)  # the coding they were drawn with is not this one
+    named = {}
+    for row in (r for r in rows if r.label_values and r.usable_label):
+        if row.drawn and moved and not set(row.files[row.label].values) <= {s.value for s in row.segments}:
+            row.segments, row.recode, named[row.id] = (), {}, ()
+        elif not row.drawn:
+            named[row.id] = row.segments
+    problems, notes = check_label_names(named, {row.id: row.recode for row in rows}, coding)
+    for row in rows:
+        row.label_problem = "; ".join(problems.get(row.id, []))
         row.problems += problems.get(row.id, [])
         row.notes += notes.get(row.id, [])
     return coding
+
+
+def _segments(row: CaseRow, recorded: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Those that the label names; one drawn in EMIM Pretrain, which names none, has those ``recorded``."""
+    facts = row.files[row.label] if row.usable_label else None
+    if facts is None or not facts.values:
+        return ()
+    if facts.segments or not row.drawn:
+        return facts.segments
+    return tuple(s for s in recorded if s.value in facts.values)

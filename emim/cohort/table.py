@@ -128,6 +128,8 @@ def _file_problems(row: CaseRow) -> dict[str, list[str]]:
     problems = {what: list(row.files[path].problems) for what, path in single.items()}
     for what, paths in row.duplicates.items():
         problems[what] = [f"{len(paths)} files: {', '.join(Path(p).name for p in paths)}"]
+    if row.label_problem:
+        problems["label"] = [row.label_problem]
     return {what: texts for what, texts in problems.items() if texts}
 
 

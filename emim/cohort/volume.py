@@ -15,7 +15,7 @@ from emim.errors import EmimError
 from emim.volumes.grid import Grid
 from emim.volumes.io import NEARLY_WHOLE, is_sheared, open_image, read_pixels
 from emim.volumes.nifti import NIFTI_2, DamagedFile, is_version_2
-from emim.volumes.segments import Segment, read_segments
+from emim.volumes.segments import Segment, contradiction, read_segments
 
 MAX_LABEL_VALUES = 256
 SATURATED = 1e-6  # share of voxels at the largest value
@@ -65,6 +65,11 @@ class VolumeFacts:
         if not facts.segments:
             return facts
         return replace(facts, segments=tuple(Segment.from_dict(s) for s in facts.segments))
+
+    @property
+    def outdated(self) -> bool:
+        """Whether an earlier version read the voxels, whose digests compare with none of today's."""
+        return not self.problems if self.digest is None else not self.digest.startswith(DIGEST)
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (LPS, mm) of the box around the whole grid."""
@@ -227,13 +232,9 @@ def _layers_problem(header: Any, layers: int, segments: tuple[Segment, ...] | No
 
 def _segments_problem(segments: tuple[Segment, ...], values: tuple[int, ...] | None) -> str | None:
     """What is wrong with the values of named segments; ``values`` are those of the voxels."""
-    own = [s.value for s in segments]
-    if not all(1 <= v <= np.iinfo(np.int16).max for v in own):
-        return f"label values of its segments are {own}; they must lie within 1 and 32767"
-    if twice := next((v for v in own if own.count(v) > 1), None):
-        names = " and ".join(repr(s.name) for s in segments if s.value == twice)
-        return f"its segments {names} have the same label value {twice}"
-    if segments and (stray := sorted(set(values or ()) - set(own))):
+    if (wrong := contradiction(segments)) is not None:
+        return wrong
+    if segments and (stray := sorted(set(values or ()) - {s.value for s in segments})):
         return f"voxels have the values {stray}, which are none of its segments'"
     return None
 

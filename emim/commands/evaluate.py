@@ -21,7 +21,6 @@ from emim.events import Events
 
 if TYPE_CHECKING:
     from emim.cohort.case import Case
-    from emim.volumes.segments import Segment
 
 
 def add_evaluate(commands: Any) -> None:
@@ -64,6 +63,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, events: Events) -> int:
+    from emim.evaluation.model_coding import check_names, model_coding
     from emim.evaluation.seen import cases_seen
     from emim.evaluation.segmentation import evaluate, labelled_cases, warn_of_left_out
     from emim.package.bundle import read_card
@@ -73,13 +73,13 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     spare_inputs(options)
     if options.classes:
         return _evaluate_classes(options, events)
-    coding: Sequence[Segment] = ()
+    coding = None
     if options.model:
         card = read_card(options.model)
         card.require("segmentation", options.model)
         # Values that are given are those of the references, as a scan tells them.
-        coding = () if options.structure else _coding(card)
-    everyone = open_cohort(options, events, coding)
+        coding = None if options.structure else model_coding(card, options.model)
+    everyone = open_cohort(options, events, coding or ())
     found = select_cases(everyone, options)
     if options.split or options.cases:
         warn_of_left_out([row.id for row in found.rows if not row.label], "label", events)
@@ -98,6 +98,9 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
         seen = cases_seen(options.model, everyone, labelled)
         for sentence in seen.sentences(() if options.segment else labelled):
             events.warning(sentence)
+    if coding is not None:
+        learned = seen.learned if options.segment else ()
+        check_names([row for row in found.rows if row.id not in learned], coding, structures, events)
     if options.subsets:
         return run_subsets(options, found, structures, events)
     if options.segment:
@@ -172,26 +175,17 @@ def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:
     return EXIT_SOME_FAILED if result.failed else 0
 
 
-def _coding(card: Any) -> tuple[Segment, ...]:
-    """The segments of the labels that a model was trained on, as far as its card tells."""
-    from emim.volumes.segments import Segment
-
-    values = {s.name: s.values[0] for s in card.structures if len(s.values) == 1}
-    trained = card.training.get("segments")
-    if isinstance(trained, dict):  # a package may come from anywhere
-        values |= {name: value for name, value in trained.items() if isinstance(value, int)}
-    return tuple(Segment(name, value) for name, value in values.items())
-
-
 def _recoded(structures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
     """The structures of a model with the label values that the references use for them."""
     import dataclasses
 
-    values = {s.name: s.values for s in given}
-    names = [s.name for s in structures]
-    if set(values) != set(names):
+    from emim.volumes.segments import same_name
+
+    values = {same_name(s.name): s.values for s in given}
+    if set(values) != {same_name(s.name) for s in structures}:
+        told, names = (", ".join(s.name for s in some) for some in (given, structures))
         raise EmimError(
-            f"--structure names {', '.join(values)}; the model has {', '.join(names)}.",
+            f"--structure names {told}; the model has {names}.",
             hint="With --model, give the reference's label values of every structure of the model.",
         )
-    return tuple(dataclasses.replace(s, values=values[s.name]) for s in structures)
+    return tuple(dataclasses.replace(s, values=values[same_name(s.name)]) for s in structures)

@@ -15,6 +15,7 @@ from emim.inference.seg_nrrd import read_seg_nrrd
 from emim.volumes.case_label import read_case_label
 from emim.volumes.grid import Grid
 from emim.volumes.io import read_label_volume
+from emim.volumes.segments import same_name
 
 
 def partly_overlapping(structures: Sequence[Structure]) -> tuple[Structure, Structure] | None:
@@ -76,12 +77,13 @@ def prediction_masks(
         EmimError: when the file cannot be read or lacks a structure's segment.
     """
     if holds_layers(path):
-        masks, grid = read_seg_nrrd(path)
+        named, grid = read_seg_nrrd(path)
+        masks = {same_name(name): mask for name, mask in named.items()}
         for s in structures:
-            if s.name not in masks:
-                hint = f"It holds: {', '.join(masks)}."
+            if same_name(s.name) not in masks:
+                hint = f"It holds: {', '.join(named)}."
                 raise EmimError(f"The segmentation has no segment called {s.name!r}.", path, hint)
-        return {s.name: masks[s.name] for s in structures}, grid, []
+        return {s.name: masks[same_name(s.name)] for s in structures}, grid, []
     label, grid = read_label_volume(path)
     unknown = set(np.unique(label).tolist()) - {0} - {v for own in values.values() for v in own}
     return {name: np.isin(label, v) for name, v in values.items()}, grid, sorted(unknown)

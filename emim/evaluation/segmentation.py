@@ -195,8 +195,7 @@ def cases_to_score(references: Cohort | Scan) -> list[Case]:
     unusable = []
     for row in getattr(references, "rows", ()):
         if not row.usable:
-            label = row.label if row.label and not row.files[row.label].problems else None
-            unusable.append(Case(row.id, row.subject, row.images, label, row.recode))
+            unusable.append(Case(row.id, row.subject, row.images, row.usable_label, row.recode))
     return [*unusable, *getattr(references, "cohort", references).cases]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from emim.config import ClassifierDesign, NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
+from emim.volumes.segments import same_name
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class ModelCard:
         yield not all(c.strip() for c in self.classes), "a class has no name"
         yield self.classifier.pooling not in ("attention", "average"), "its pooling is not known"
         yield min(self.classifier.bank, self.classifier.neighbours) < 0, "its classifier has no size"
-        yield _repeats(names), "two structures have the same name"
+        yield _repeats(map(same_name, names)), "two structures have the same name"
         yield not all(n.strip() for n in names), "a structure has no name"
         yield len(set(outputs)) < len(outputs), "two structures have the same output value"
         yield not all(1 <= v <= 32767 for v in outputs), "an output value is not within 1 to 32767"
@@ -129,4 +130,5 @@ class ModelCard:
 
 
 def _repeats(names: Iterable[str]) -> bool:
-    return len({n.casefold() for n in names}) < len(names)
+    folded = [n.casefold() for n in names]
+    return len(set(folded)) < len(folded)

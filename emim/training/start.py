@@ -26,6 +26,7 @@ from emim.machine.distributed import (
 from emim.run import RunFolder, write_json
 from emim.training.preflight import refuse
 from emim.training.split import Split, recorded_split
+from emim.volumes.segments import same_name
 
 if TYPE_CHECKING:
     from emim.volumes.cache import CachedCase
@@ -89,8 +90,8 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
             "Give no cohort to use the run's own, and see that its files are where they were.",
         )
     labels = getattr(run.config, "task", None) == "segmentation"
-    now = {s.name: s.value for s in found.segments}
-    if labels and any(now.get(name, value) != value for name, value in run.config.card.segments.items()):
+    now = {same_name(s.name): s.value for s in found.segments}
+    if labels and any(now.get(same_name(n), v) != v for n, v in run.config.card.segments.items()):
         raise EmimError(
             "Segments of the labels are numbered differently than when the run began.",
             found.source,

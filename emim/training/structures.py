@@ -11,7 +11,7 @@ from typing import Any
 
 from emim.config import Structure
 from emim.errors import EmimError
-from emim.volumes.segments import Segment
+from emim.volumes.segments import Segment, same_name
 
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 COLORS = (
@@ -153,7 +153,7 @@ def _add(
 ) -> None:
     """Add a structure that is unlike those before."""
     found = tuple(sorted(set(numbers)))
-    if name.casefold() in map(str.casefold, values):
+    if same_name(name) in map(same_name, values):
         raise EmimError(f"The structure {name!r} is given twice.", where, "Give each a name of its own.")
     if found in values.values():
         raise EmimError(f"The structure {name!r} is the same as another one.", where, "Leave one out.")

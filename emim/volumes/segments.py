@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from emim.errors import EmimError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+MAX_VALUE = 32767  # label maps are read as int16
 EXPORT_AGAIN = "Export the segmentation again."
 # What Slicer gives a segment that nobody has classified, whatever the list of terms is called.
 _UNCLASSIFIED = "~SCT^85756007^Tissue~SCT^85756007^Tissue~"
@@ -51,8 +54,43 @@ class Segment:
 
 
 def same_name(name: str) -> str:
-    """What two names of one segment have in common; their case may differ."""
-    return name.strip().casefold()
+    """What two names of one segment have in common; case and how Unicode composes letters may differ."""
+    return unicodedata.normalize("NFC", name.strip().casefold())
+
+
+def contradiction(segments: Sequence[Segment]) -> str | None:
+    """Why these cannot be the segments of one file or list, or None."""
+    names, values = [same_name(s.name) for s in segments], [s.value for s in segments]
+    if not all(names):
+        return "one of its segments has no name"
+    if twice := next((s.name for s in segments if names.count(same_name(s.name)) > 1), None):
+        return f"two of its segments are called {twice!r}"
+    if not all(1 <= v <= MAX_VALUE for v in values):
+        return f"label values of its segments are {values}; they must lie within 1 and {MAX_VALUE}"
+    if shared := next((v for v in values if values.count(v) > 1), None):
+        alike = " and ".join(repr(s.name) for s in segments if s.value == shared)
+        return f"its segments {alike} have the same label value {shared}"
+    return None
+
+
+def read_coding(entries: Iterable[Any], where: str | Path) -> tuple[Segment, ...]:
+    """The segments that :meth:`Segment.to_dict` wrote, each with a name and a label value of its own.
+
+    Args:
+        where: the file that they come from.
+
+    Raises:
+        EmimError: when they are none.
+    """
+    hint = f"Give each segment a name and a whole number from 1 to {MAX_VALUE} of its own."
+    try:
+        segments = tuple(Segment.from_dict(entry) for entry in entries)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"The list of segments holds something unexpected ({type(error).__name__}: {error})."
+        raise EmimError(what, where, hint) from error
+    if (wrong := contradiction(segments)) is not None:
+        raise EmimError(f"The list of segments cannot be used: {wrong}.", where, hint)
+    return segments
 
 
 def read_segments(
