@@ -1,5 +1,6 @@
 """``emim evaluate --segment`` scores the model: no label is replaced, no correction passes for it."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import SimpleITK as sitk
 from test_inference import CARD, CORE, LESION, affine_of, threshold_state, write_scan
 
 from emim.cli import main
+from emim.config import Structure
 from emim.inference import batch
 from emim.inference.done_cases import changed_results
 from emim.package.bundle import write_package
@@ -16,7 +18,9 @@ GRID = affine_of((2.0, 2.0, 2.0), 0.0)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_package(tmp_path_factory.mktemp("m") / "model", CARD, threshold_state(CARD, (0, 1)))
+    lesion = Structure("Lesion", (1,), 1, (255, 200, 0))
+    card = dataclasses.replace(CARD, overlapping=False, structures=(lesion,))
+    return write_package(tmp_path_factory.mktemp("m") / "model", card, threshold_state(card, (0,)))
 
 
 @pytest.fixture
@@ -48,7 +52,6 @@ def judge(model, tmp_path, capsys):
 
     def call(folder, *more):
         command = ["evaluate", str(file), "--model", str(model), "--device=cpu", "--quality=fast"]
-        command += ["--structure=Lesion=1", "--structure=Core/é=2"]
         code = main([*command, "--segment", str(folder), "--output", str(tmp_path / "scores.json"), *more])
         told = capsys.readouterr()
         return code, told.out + told.err
@@ -59,7 +62,7 @@ def judge(model, tmp_path, capsys):
 def corrected(file):
     """Saved by somebody who has drawn in it."""
     image = sitk.ReadImage(str(file))
-    image[0, 0, 0] = (1,) * image.GetNumberOfComponentsPerPixel()
+    image[0, 0, 0] = 1
     sitk.WriteImage(image, str(file))
     return file.read_bytes()
 
@@ -70,6 +73,16 @@ def test_labels_are_neither_replaced_nor_taken_for_results(judge, segmented, tmp
     code, told = judge(tmp_path / "labels", *more)
     assert code == 2 and "overwrite an input" in told and "a.seg.nrrd" in told
     assert {f: f.read_bytes() for f in (tmp_path / "labels").iterdir()} == labels and not segmented
+
+
+def test_results_that_have_become_labels_are_not_scored_by_themselves(judge, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "list.json"
+    assert judge(out)[0] == 0
+    cases = [{**c, "label": str(out / f"{c['id']}.seg.nrrd")} for c in json.loads(file.read_text())]
+    file.write_text(json.dumps(cases), encoding="utf-8")
+    code, told = judge(out, "--overwrite")
+    assert code == 2 and "overwrite an input" in told
+    assert judge(tmp_path / "new", "--overwrite")[0] == 0
 
 
 def test_overwrite_is_of_the_scores_and_what_is_segmented_stays(judge, segmented, tmp_path):
