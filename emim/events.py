@@ -9,7 +9,8 @@ Every event is one JSON object with ``v`` (schema version), ``type`` and ``time`
 ``preview``  ``path``: a file or folder that is new or has changed, ``kind`` and what the kind needs
 ``warning``  ``what``, ``where``, ``hint``
 ``error``    ``what``, ``where``, ``hint``; the command ends after it
-``case``     one case of ``segment --cohort`` or ``classify --cohort`` has ended: its result, or ``error``
+``case``     one case of ``segment --cohort``, ``classify --cohort`` or ``evaluate --segment`` has ended: its
+             result, or ``error``; of several processes those of the others come at the end
 ``result``   what the command produced (paths, numbers); the last event of a successful command
 =========== =====================================================================================
 
@@ -38,9 +39,14 @@ Results of some commands:
     see :func:`emim.inference.classify.classify`, and ``output``; with ``--cohort``: ``output``,
     ``classified`` (a count), ``failed`` (ids) and ``cases``, one such result each
 ``scan``
-    ``cases``, ``modalities``, ``rows`` (:func:`emim.cohort.table.json_rows`), ``ignored``
+    ``cases``, ``modalities``, ``segments`` (those that labels name), ``rows``
+    (:func:`emim.cohort.table.json_rows`), ``ignored``
 ``runs``
     ``runs``, each with the fields of :class:`emim.run_state.RunState`
+``evaluate``
+    the fields of :meth:`emim.evaluation.segmentation.Evaluation.to_dict`; with ``--model`` among them
+    ``seen``, the fields of :class:`emim.evaluation.seen.Seen`; with ``--segment`` also ``images`` (case id to
+    modality to file) and ``failures`` (case id to why it could not be segmented)
 ``evaluate --subsets``
     the fields of :meth:`emim.evaluation.by_subset.SubsetEvaluation.to_dict`
 ``impute``

@@ -3,11 +3,11 @@
 ======================= ======================================================================
 ``config.json``         every setting (:mod:`emim.config`), ``version`` and ``command``
 ``environment.json``    versions, machine, and the process that trained last
-``cohort.json``         the cohort and what was found wrong with it
+``cohort.json``         the cohort and what was found wrong with it, or had changed when the run was resumed
 ``split.json``          ids for ``training`` and ``validation``, those ``excluded``, and ``unlabelled`` ones
 ``classes.json``        names of the classes and the class of each case (classification)
 ``collapse_lines.json`` of the training cohort (pre-training)
-``transfer.json``       what became of the initial weights (fine-tuning)
+``transfer.json``       what became of the initial weights, and what they had learned from (fine-tuning)
 ``events.jsonl``        events (:mod:`emim.events`)
 ``log.txt``             the traceback of an unexpected failure
 ``checkpoints/``        ``last.pt`` and, for fine-tuning, ``best.pt``

@@ -10,7 +10,11 @@ import SimpleITK as sitk
 
 from emim.cli import main
 from emim.cohort.scan import scan
-from emim.evaluation.seen import cases_seen
+from emim.evaluation.by_subset import SubsetEvaluation
+from emim.evaluation.lineage import read_lineage
+from emim.evaluation.scores import Score
+from emim.evaluation.seen import Seen, cases_seen
+from emim.evaluation.segmentation import CaseScores, Evaluation
 from emim.training.finetune import finetune
 from emim.training.pretrain import pretrain
 
@@ -107,6 +111,62 @@ def test_what_is_not_known_is_told(found, run, tmp_path):
     assert seen.learned and "no record of its voxels" in seen.doubts[0]  # by the path
 
 
+def test_an_ancestor_that_was_replaced_is_remembered_or_doubted(found, phantoms, tmp_path):
+    first = written_run(tmp_path / "first", found, training=["sub-001"])
+    second = written_run(tmp_path / "second", found, init=first, training=["sub-002"])
+    kept = {"lineage": read_lineage(first).to_dict()}
+    shutil.rmtree(first)
+    first = written_run(tmp_path / "first", found, training=["sub-003"])
+    for run, started in ((first, 200), (second, 100)):
+        (run / "events.jsonl").write_text(json.dumps({"type": "status", "time": started}) + "\n")
+    seen = cases_seen(second, found, ["sub-001", "sub-003"])
+    assert len(seen.doubts) == 1 and str(first) in seen.doubts[0] and "begun later" in seen.doubts[0]
+    for damaged in ("{", "[]", '{"lineage": {"runs": [{"name": "first"}], "doubts": []}}'):
+        (second / "transfer.json").write_text(damaged, encoding="utf-8")
+        assert cases_seen(second, found, ["sub-001", "sub-003"]) == seen
+    (second / "transfer.json").write_text(json.dumps(kept), encoding="utf-8")
+    seen = cases_seen(second, found, ["sub-001", "sub-003"])
+    assert seen.learned == {"sub-001": "training of first"} and not seen.doubts
+    shutil.rmtree(first)
+    assert cases_seen(second, found, ["sub-001", "sub-003"]) == seen
+
+
+def test_a_resumed_run_has_seen_what_had_changed_too(phantoms, found, small_pretrain, cache, tmp_path):
+    config = small_pretrain(train__steps=1, train__validation=("sub-002",))
+    run = pretrain(found, tmp_path / "run", config, cache=cache)
+    others = tmp_path / "others"
+    shutil.copytree(phantoms, others)
+    for m in MODALITIES:
+        file = str(others / "sub-001" / f"sub-001_{m}.nii.gz")
+        sitk.WriteImage(sitk.ReadImage(file) * 2 + 1, file)
+    pretrain(scan(others), run, resume=True, cache=cache)
+    record = (run / "cohort.json").read_text(encoding="utf-8")
+    pretrain(scan(others), run, resume=True, cache=cache)
+    assert (run / "cohort.json").read_text(encoding="utf-8") == record
+    renamed = tmp_path / "renamed"
+    shutil.copytree(others / "sub-001", renamed / "sub-x01")
+    for file in (renamed / "sub-x01").iterdir():
+        file.rename(file.with_name(file.name.replace("sub-001", "sub-x01")))
+    assert cases_seen(run, scan(renamed), ["sub-x01"]).pretrained == ("sub-x01",)
+    assert "sub-001" in cases_seen(run, found, ["sub-001"]).pretrained
+    pretrain(None, run, resume=True, cache=cache)  # its own record is a datalist still
+
+
+def test_scores_of_subsets_tell_of_what_is_not_new(found, tmp_path):
+    score = Score("WT", 0.5, 1.0, 1.0, 1.0, None)
+    cases = (CaseScores("sub-001", "label", None, None, (score,)),)
+    seen = Seen({"sub-001": "training of run", "sub-002": "training of run"}, ("sub-003",), ("Who knows?",))
+    results = {("T1",): Evaluation(("WT",), cases)}
+    result = SubsetEvaluation("m", ("T1",), results, ("sub-002",), seen.of(["sub-001"]))
+    assert result.to_dict()["seen"] == {
+        "learned": {"sub-001": "training of run"}, "pretrained": (), "doubts": ("Who knows?",)
+    }  # fmt: skip
+    for text in (result.table(), result.markdown()):
+        assert "Not new to the model" in text and "sub-001" in text and "Who knows?" in text
+        assert "not new to the model: sub-002" not in text and "sub-003" not in text
+    assert "seen" not in SubsetEvaluation("m", ("T1",), results, ()).to_dict()
+
+
 def test_a_ring_of_runs_comes_to_an_end(found, tmp_path):
     one = written_run(tmp_path / "one", found, init=tmp_path / "two", training=["sub-001"])
     written_run(tmp_path / "two", found, init=one, training=["sub-002"])
@@ -148,6 +208,13 @@ def test_a_model_is_segmented_with_and_scored_on_what_is_new_to_it(
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert any("Not new to the model" in e["what"] for e in events if e["type"] == "warning")
     assert len(events[-1]["cases"]) == 4 and len(events[-1]["seen"]["learned"]) == 3
+
+    subsets = tmp_path / "subsets.json"
+    assert main([*command, "--subsets", "T1", "--untrained", "--quality=fast", "--output", str(subsets)]) == 0
+    told = json.loads(subsets.read_text(encoding="utf-8"))["seen"]
+    assert told["learned"] == result["seen"]["learned"]
+    assert "Not new to the model" in subsets.with_suffix(".txt").read_text(encoding="utf-8")
+    capsys.readouterr()
 
     assert main([*command, "--segment", str(tmp_path / "none"), "--cases", "sub-001,sub-002"]) == 2
     assert "no labelled case that is new" in capsys.readouterr().out

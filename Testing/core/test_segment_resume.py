@@ -209,6 +209,34 @@ def test_files_of_the_user_are_not_replaced(model, cohort, tmp_path):
     assert (out / "measurements.csv").read_text() == "mine"
 
 
+def test_labels_of_the_cohort_are_not_replaced(model, cohort, computed, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    label = out / "b.nii.gz"
+    label.write_text("drawn by hand")
+    cases = tuple(dataclasses.replace(c, label=str(label) if c.id == "a" else None) for c in cohort.cases)
+    with pytest.raises(EmimError, match="overwrite an input"):
+        go(model, Cohort(("FLAIR",), cases), out, overwrite=True)
+    assert label.read_text() == "drawn by hand" and computed == []
+
+
+def test_a_corrected_segmentation_is_kept(model, cohort, computed, tmp_path):
+    out = tmp_path / "out"
+    go(model, cohort, out)
+    (out / "b.nii.gz").write_text("corrected")
+    computed.clear()
+    go(model, cohort, out, resume=True)
+    assert computed == [] and (out / "b.nii.gz").read_text() == "corrected"
+
+
+def test_the_first_process_tells_of_the_cases_of_the_others(model, cohort, tmp_path, monkeypatch):
+    other = {"case": "z", "inputs": {}, "error": {"what": "It failed.", "where": None, "hint": None}}
+    monkeypatch.setattr(batch, "gather", lambda done: [done, [other]])
+    events = Recorder()
+    results = go(model, cohort, tmp_path / "out", events=events)
+    assert events.cases == results and [r["case"] for r in results] == ["a", "b", "c é", "z"]
+
+
 def test_other_settings_may_follow_where_nothing_was_done(model, cohort, computed, tmp_path):
     with pytest.raises(Cancelled):
         go(model, cohort, tmp_path / "out", should_stop=lambda: True)

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from emim.config import (
     with_preset,
 )
 from emim.errors import Cancelled, EmimError
+from emim.evaluation.lineage import read_lineage
 from emim.events import Events
 from emim.masking.units import to_voxels
 from emim.package.bundle import read_package
@@ -37,7 +39,6 @@ from emim.training.pretrain import pretrain
 from emim.training.pretrain_model import PretrainModel, realised_ratios
 from emim.training.pretrain_watch import PretrainWatch, cohort_collapse_lines
 from emim.training.segmentation_loss import SegmentationLoss
-from emim.training.source import read_source
 from emim.training.split import read_split, split_by_subject
 from emim.training.structures import (
     parse_structures,
@@ -433,9 +434,18 @@ def test_pretraining_then_finetuning_then_package(phantoms, cache, tmp_path, sma
     assert (tmp_path / "fine" / "report" / "report.html").is_file()
     again = finetune(phantoms, tmp_path / "again", model, small_finetune(train__steps=2), cache=cache)
     assert read_package(again).card.structures == card.structures
-    runs = (pre, tmp_path / "fine")
-    trained = {i for run in runs for i in json.loads((run / "split.json").read_text())["training"]}
-    assert set(read_source(model).seen) == set(read_source(model.parent).seen) == trained != set()
+    lineage = read_lineage(again)
+    assert [(run.name, run.command) for run in lineage.runs] == [
+        ("again", "finetune"), ("fine", "finetune"), ("pre", "pretrain"),
+    ] and not lineage.doubts  # fmt: skip
+    for run, folder in zip(lineage.runs, (again.parent, model.parent, pre), strict=True):
+        split = json.loads((folder / "split.json").read_text())
+        assert {(c.id, c.part) for c in run.cases} == {
+            (i, part) for part in ("training", "validation") for i in split[part]
+        }
+    shutil.rmtree(pre)  # what was recorded of it is not lost with it
+    (model.parent / "split.json").write_text("{}")
+    assert read_lineage(again) == lineage
 
 
 def test_a_config_without_the_plan_of_the_weights_is_refused(
@@ -459,15 +469,35 @@ def test_finetuning_tells_of_test_cases_that_the_weights_have_seen(
     finetune(phantoms, tmp_path / "fine", pre, config, cache=cache)
     assert seen[0] in _leaks(tmp_path / "fine")
     # The fine-tuned weights have seen it as well, through those they began with.
-    assert seen[0] in read_source(tmp_path / "fine" / "model").seen
     finetune(phantoms, tmp_path / "finer", tmp_path / "fine", config, cache=cache)
     assert seen[0] in _leaks(tmp_path / "finer")
 
 
+def test_cases_held_out_are_known_by_their_images_and_those_validated_on_again_are_no_leak(
+    phantoms, cache, tmp_path, small_pretrain, small_finetune
+):
+    config = small_pretrain(train__steps=1, train__validation=("sub-002",))
+    pre = pretrain(phantoms, tmp_path / "pre", config, cache=cache)
+    found = scan(phantoms)
+    renamed = [{"id": f"x{row.id[4:]}", "images": row.images, "label": row.label} for row in found.rows]
+    (tmp_path / "list.json").write_text(json.dumps(renamed), encoding="utf-8")
+
+    def told(found, **options):
+        config = small_finetune(init=str(pre), **options)
+        return [what for what, _ in plan_finetuning(found, config)[3] if "have seen" in what]
+
+    for name, cohort in (("sub-00", found), ("x00", scan(tmp_path / "list.json"))):
+        (what,) = told(cohort, train__validation=(f"{name}2",), train__exclude=(f"{name}1",))
+        assert f"{name}1" in what and f"{name}2" not in what
+        # What a checkpoint may have been chosen with is not new to a test.
+        (what,) = told(cohort, train__validation=(), train__exclude=(f"{name}2",))
+        assert f"{name}2" in what
+
+
 def _leaks(run) -> list[str]:
-    """Cases held out that a run warned of, as its initial weights were trained on them."""
+    """Cases held out that a run warned of, as its initial weights have seen them."""
     events = [json.loads(e) for e in (run / "events.jsonl").read_text().splitlines()]
-    told = [e["what"] for e in events if e["type"] == "warning" and "trained on the subjects of" in e["what"]]
+    told = [e["what"] for e in events if e["type"] == "warning" and "have seen the subjects of" in e["what"]]
     return [i for what in told for i in re.findall(r"sub-\w+", what)]
 
 

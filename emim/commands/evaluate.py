@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.commands.shared import (
@@ -59,7 +60,7 @@ def add_evaluate(commands: Any) -> None:
     )
     p.add_argument("--cases", metavar="A,B", help="only these cases")
     p.add_argument("--split", metavar="FILE", help="only the test cases of this split file")
-    p.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+    p.add_argument("--overwrite", action="store_true", help="replace earlier scores; what is segmented stays")
 
 
 def _evaluate(options: argparse.Namespace, events: Events) -> int:
@@ -92,7 +93,7 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     else:
         values = {v for row in found.rows for v in row.label_values or ()}
         structures, _ = structures_of_values(values, found.segments)
-    seen, more = None, {}
+    seen, predictions, more = None, options.predictions, {}
     if options.model:
         labelled = {row.id for row in found.rows if row.label}
         seen = cases_seen(options.model, everyone, labelled)
@@ -102,14 +103,15 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
         learned = seen.learned if options.segment else ()
         check_names([row for row in found.rows if row.id not in learned], coding, structures, events)
     if options.subsets:
-        return run_subsets(options, found, structures, events)
+        return run_subsets(options, found, structures, seen, events)
     if options.segment:
         cases = [c for c in labelled_cases(found, events) if c.id not in seen.learned]
         found = only(found, [c.id for c in cases])
-        more = _segment(options, found, cases, events)
+        labels = [row.label for row in everyone.rows if row.label]
+        predictions, more = _segment(options, found, cases, labels, events)
     result = evaluate(
         found,
-        options.segment or options.predictions,
+        predictions,
         structures,
         options.output,
         events,
@@ -123,10 +125,15 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
 
 
 def _segment(
-    options: argparse.Namespace, found: Any, cases: Sequence[Case], events: Events
-) -> dict[str, dict[str, Any]]:
-    """Segment ``cases``, all that are in ``found``; their images, and why some could not be segmented."""
+    options: argparse.Namespace, found: Any, cases: Sequence[Case], labels: Sequence[str], events: Events
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Segment ``cases``, all that are in ``found``, unless it is done; ``labels`` are those of the cohort.
+
+    Returns:
+        Case id to segmentation; and the images of the cases, and why some could not be segmented.
+    """
     from emim.evaluation.segmentation import score_files
+    from emim.inference.outputs import check_writable
     from emim.inference.segment import segment
 
     if not cases:
@@ -135,23 +142,40 @@ def _segment(
             options.cohort,
             "Give labelled cases that neither its training nor its validation has seen.",
         )
-    score_files(options.output, [c.label for c in cases], options.overwrite)  # refused before, not after
+    score_files(options.output, labels, options.overwrite)  # refused before, not after
+    ending = ".seg.nrrd"  # which holds structures that overlap
+    # A label is neither replaced nor taken for a result.
+    check_writable([Path(options.segment) / f"{c.id}{ending}" for c in cases], labels, overwrite=True)
+    _refuse_changed(options.segment, cases)
     results = segment(
         options.model,
         None,
         options.segment,
         cohort=found,
-        extension=".seg.nrrd",  # which holds structures that overlap
+        extension=ending,
         device=options.device,
         quality=options.quality,
         events=events,
-        overwrite=options.overwrite,
-        resume=not options.overwrite,
+        resume=True,
     )
-    return {
+    _refuse_changed(options.segment, cases)
+    return {r["case"]: r["output"] for r in results if "error" not in r}, {
         "images": {c.id: c.images for c in cases},
         "failures": {r["case"]: r["error"]["what"] for r in results if "error" in r},
     }
+
+
+def _refuse_changed(folder: str, cases: Sequence[Case]) -> None:
+    """Refuse to score what somebody has corrected as the model's work."""
+    from emim.inference.done_cases import changed_results
+
+    if changed := changed_results(Path(folder), {c.id for c in cases}):
+        raise EmimError(
+            "Segmentations have changed since the model made them, so that they do not tell how good it is: "
+            f"{', '.join(file.name for file in changed)}.",
+            folder,
+            "Give another folder, or move these files away to have their cases segmented anew.",
+        )
 
 
 def _evaluate_classes(options: argparse.Namespace, events: Events) -> int:

@@ -13,6 +13,7 @@ from emim.inference.quality import QUALITIES
 
 if TYPE_CHECKING:
     from emim.config import Structure
+    from emim.evaluation.seen import Seen
 
 
 def add_subsets(p: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def check_what_is_evaluated(options: argparse.Namespace) -> None:
 
 
 def run_subsets(
-    options: argparse.Namespace, found: Any, structures: Sequence[Structure], events: Events
+    options: argparse.Namespace, found: Any, structures: Sequence[Structure], seen: Seen, events: Events
 ) -> int:
     """Segment, score, print the table; the exit code."""
     from emim.evaluation.by_subset import evaluate_subsets
@@ -72,6 +73,7 @@ def run_subsets(
         quality=options.quality,
         events=events,
         overwrite=options.overwrite,
+        seen=seen,
     )
     say(events, result.table())
     events.result(**result.to_dict())

@@ -25,6 +25,7 @@ from emim.config import Structure
 from emim.errors import Cancelled, EmimError
 from emim.evaluation.masks import reference_masks
 from emim.evaluation.scores import score
+from emim.evaluation.seen import Seen
 from emim.evaluation.segmentation import (
     DEFINITIONS,
     CaseScores,
@@ -65,12 +66,14 @@ class SubsetEvaluation:
         modalities: of the model.
         results: subset to its scores, in order.
         left_out: ids of labelled cases that lack a modality of some subset.
+        seen: what the model has seen of the cases; None: not asked.
     """
 
     model: str
     modalities: tuple[str, ...]
     results: dict[Subset, Evaluation]
     left_out: tuple[str, ...]
+    seen: Seen | None = None
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -103,6 +106,7 @@ class SubsetEvaluation:
                 }
                 for subset, result in self.results.items()
             ],
+            **({"seen": dataclasses.asdict(self.seen)} if self.seen else {}),
         }
 
     def table(self) -> str:
@@ -127,6 +131,7 @@ def evaluate_subsets(
     events: Events | None = None,
     overwrite: bool = False,
     should_stop: Callable[[], bool] | None = None,
+    seen: Seen | None = None,
 ) -> SubsetEvaluation:
     """Segment the labelled cases with each subset of the modalities and score the results.
 
@@ -144,6 +149,7 @@ def evaluate_subsets(
         untrained: also subsets that the model was not trained to do.
         device, quality: as in :func:`emim.inference.segment.segment`.
         should_stop: asked before each tile.
+        seen: what the model has seen of the cases, to be told with the scores.
 
     Raises:
         EmimError: for bad input, before any case is segmented.
@@ -169,6 +175,7 @@ def evaluate_subsets(
     refuse_other_values(structures, getattr(references, "segments", ()))
     cases, left_out = _choose(references, wanted, card, events)
     files = _outputs(output, cases, overwrite)
+    seen = seen and seen.of([c.id for c in cases])
     unfinished = [f.with_suffix(".unfinished.json") for f in files[:1]]
     unusable = {r.id: "; ".join(r.problems) for r in getattr(references, "rows", ())}
     _check_labels(cases, structures, events)
@@ -190,7 +197,7 @@ def evaluate_subsets(
     def evaluation() -> SubsetEvaluation:
         names = tuple(s.name for s in structures)
         results = {subset: Evaluation(names, tuple(found)) for subset, found in scored.items()}
-        return SubsetEvaluation(card.name, card.modalities, results, left_out)
+        return SubsetEvaluation(card.name, card.modalities, results, left_out, seen)
 
     saved = time.monotonic()
     try:

@@ -1,27 +1,23 @@
 """Which cases a model, or the weights it began with, has seen in training: no fair judgement rests on those.
 
-A run folder records its cases with a digest of the voxels of every image, by which an image is known again
-under another name. An image that was resampled, cropped or otherwise computed anew since is not.
+An image is known again under another name by a digest of its voxels (:mod:`emim.evaluation.lineage`). One
+that was resampled, cropped or otherwise computed anew since is not.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from emim.cohort.volume import DIGEST
-from emim.errors import EmimError
-from emim.run_state import RunState, read_run
+from emim.evaluation.lineage import LearnedCase, LearnedRun, read_lineage
 
 if TYPE_CHECKING:
     from emim.cohort.scan import CaseRow, Scan
 
 NAMED = 20  # cases in a sentence
-CHECK = "Make sure yourself that none of these cases was among it."
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,11 @@ class Seen:
     learned: dict[str, str] = field(default_factory=dict)
     pretrained: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+
+    def of(self, ids: Collection[str]) -> Seen:
+        """What the model has seen of the cases ``ids`` among these."""
+        learned = {i: where for i, where in self.learned.items() if i in ids}
+        return Seen(learned, tuple(i for i in self.pretrained if i in ids), self.doubts)
 
     def sentences(self, scored: Collection[str]) -> list[str]:
         """What is to be told beside the scores of the cases ``scored``."""
@@ -58,18 +59,17 @@ def cases_seen(model: str | Path, found: Scan, ids: Collection[str]) -> Seen:
         model: a fine-tuning run folder, its ``model``, or a package, which does not tell: a doubt.
         found: the whole scan, as a case that was seen tells of the other ones of its subject.
     """
-    runs, doubts = _ancestry(model)
+    lineage = read_lineage(model)
+    doubts = list(lineage.doubts)
     learned: dict[str, str] = {}
     pretrained: set[str] = set()
-    for run in runs:
-        cases, doubt = _recorded_cases(run.folder)
-        doubts += [doubt] if doubt else []
-        hits = _known_again(cases, run.name, found.rows)
+    for run in lineage.runs:
+        hits = _places(run, found.rows)
         if run.command == "pretrain":
             pretrained |= hits.keys()
             continue
         learned = {**hits, **learned}
-        subjects = {case["subject"] for case in cases.values()}
+        subjects = {case.subject for case in run.cases}
         alike = [r.id for r in found.rows if r.subject in subjects and r.id in ids and r.id not in learned]
         if alike:
             what = f"In {run.name}, subjects of other images have the names of these: {_names(alike)}."
@@ -81,66 +81,52 @@ def cases_seen(model: str | Path, found: Scan, ids: Collection[str]) -> Seen:
     )
 
 
-def _ancestry(model: str | Path) -> tuple[list[RunState], list[str]]:
-    """The run that made a model, that whose weights it began with, and so on; and where this is not known."""
-    runs: list[RunState] = []
-    path: str | Path | None = model
-    while path is not None and Path(path).absolute() not in [run.folder for run in runs]:
-        run = _run_of(Path(path))
-        if run is None:
-            return runs, [f"What {Path(path).name} has learned from is not recorded at {path}. {CHECK}"]
-        runs.append(run)
-        path = run.init
-    return runs, []
+def subjects_seen(model: str | Path, found: Scan) -> dict[str, set[str]]:
+    """The subjects of a scan that weights were trained ("training") and validated on ("validation").
+
+    They are known by their images or, as these may have been computed anew, by the id of a case.
+
+    Args:
+        model: as :func:`cases_seen` takes it, or a pre-training run folder.
+    """
+    subjects = found.cohort.subjects()
+    seen: dict[str, set[str]] = {"training": set(), "validation": set()}
+    for run in read_lineage(model).runs:
+        for case in run.cases:
+            if case.id in subjects:
+                seen[case.part].add(subjects[case.id])
+        for row, case in _known_again(run, found.rows).items():
+            seen[case.part].add(subjects[row])
+    return seen
 
 
-def _run_of(path: Path) -> RunState | None:
-    for folder in (path, path.parent) if path.name == "model" else (path,):
-        try:
-            return read_run(folder)
-        except (EmimError, OSError):
-            continue
-    return None
-
-
-def _recorded_cases(run: Path) -> tuple[dict[str, Any], str]:
-    """The cases that a run has trained or validated on, by id, with their ``part``; and a doubt, or ""."""
-    try:
-        split, cohort = (
-            json.loads((run / name).read_text(encoding="utf-8")) for name in ("split.json", "cohort.json")
-        )
-        parts = {i: part for part in ("training", "validation") for i in split[part]}
-        cases = {c["id"]: {**c, "part": parts[c["id"]]} for c in cohort["cases"] if c["id"] in parts}
-        digests = [_digest(case, path) for case in cases.values() for path in case["images"].values()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}, f"The cases of {run.name} cannot be read from its folder, {run}. {CHECK}"
-    if all(digests) and cases.keys() == parts.keys():
-        return cases, ""
-    return cases, f"{run.name} has no record of its voxels: copies under other names are not known again."
-
-
-def _known_again(cases: dict[str, Any], run: str, rows: Sequence[CaseRow]) -> dict[str, str]:
-    """Ids of the rows that a run has seen, and of others of their subjects, with where."""
+def _known_again(run: LearnedRun, rows: Sequence[CaseRow]) -> dict[str, LearnedCase]:
+    """Ids of the rows of which the run has an image, by its voxels or its path, with the run's case."""
     known = {}
-    for case in cases.values():
-        for path in case["images"].values():
-            known |= {key: case for key in (_digest(case, path), os.path.normcase(path)) if key}
-    hits, subjects = {}, {}
+    for case in run.cases:
+        for path, digest in case.images:
+            known |= {key: case for key in (digest, os.path.normcase(path)) if key}
+    hits = {}
     for row in rows:
         keys = [k for p in row.images.values() for k in (row.files[p].digest, os.path.normcase(p))]
         case = next((known[k] for k in keys if k in known), None)
         if case is not None:
-            name = "" if case["id"] == row.id else f" as {case['id']}"
-            hits[row.id] = f"{case['part']} of {run}{name}"
+            hits[row.id] = case
+    return hits
+
+
+def _places(run: LearnedRun, rows: Sequence[CaseRow]) -> dict[str, str]:
+    """Ids of the rows that a run has seen, and of others of their subjects, with where."""
+    hits, subjects = {}, {}
+    known = _known_again(run, rows)
+    for row in rows:
+        if row.id in known:
+            case = known[row.id]
+            name = "" if case.id == row.id else f" as {case.id}"
+            hits[row.id] = f"{case.part} of {run.name}{name}"
             subjects[row.subject] = row.id
     others = {r.id: subjects[r.subject] for r in rows if r.subject in subjects and r.id not in hits}
     return {**hits, **{i: f"same subject as {seen}: {hits[seen]}" for i, seen in others.items()}}
-
-
-def _digest(case: dict[str, Any], path: str) -> str | None:
-    """Of the voxels of an image; None where none, or one of the earlier kind, was recorded."""
-    digest = case.get("files", {}).get(path, {}).get("digest")
-    return digest if digest and digest.startswith(DIGEST) else None
 
 
 def _by_place(learned: Mapping[str, str]) -> str:

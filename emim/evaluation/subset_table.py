@@ -73,4 +73,4 @@ def _notes(result: SubsetEvaluation) -> list[str]:
     if result.failed:
         failed = ", ".join(result.failed)
         notes.append(f"Failed: {failed}. Counted as Dice 0 and HD95 the image diagonal.")
-    return notes
+    return [*notes, *(result.seen.sentences(result.seen.learned) if result.seen else ())]

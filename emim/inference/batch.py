@@ -70,7 +70,8 @@ def segment_cohort(
     left = [job for job in jobs if job.case not in earlier.results]
     if earlier.results:
         events.status(f"{len(earlier.results)} of {len(jobs)} cases are done already.")
-    on_first_rank(lambda: _check_writable(folder, left, earlier, options))
+    given = [file for case in cases for file in (*case.images.values(), case.label) if file]
+    on_first_rank(lambda: _check_writable(folder, left, given, earlier, options))
     for result in earlier.results.values():
         events.case(**result)
         results.append(result)
@@ -93,7 +94,10 @@ def segment_cohort(
     try:
         on_every_rank(work)
     finally:
-        results += [result for part in gather(done) for result in part]
+        first, *others = gather(done)
+        for result in (result for part in others for result in part):  # of ranks that are silent
+            events.case(**result)
+        results += [result for part in (first, *others) for result in part]
         results.sort(key=lambda r: r["case"])
         named = {r["case"] for r in results}
         told = [*results, *(r for r in earlier.others if r["case"] not in named)]
@@ -101,16 +105,21 @@ def segment_cohort(
     return results
 
 
-def _check_writable(folder: Path, jobs: Sequence[Job], earlier: Done, options: Options) -> None:
-    """Refuse to write over anything but what earlier batches left half done, and their tables of all."""
-    images = [i for job in jobs for i in job.images.values()]
+def _check_writable(
+    folder: Path, jobs: Sequence[Job], given: Sequence[str], earlier: Done, options: Options
+) -> None:
+    """Refuse to write over anything but what earlier batches left half done, and their tables of all.
+
+    Images and labels of the cohort, ``given``, are never written over.
+    """
     new = [f for job in jobs if job.case not in earlier.redone for f in job.outputs.all()]
-    other = "Move it away" if options.resume else "Resume"
-    hint = f"{other}, choose another folder, or overwrite the results."
-    check_writable(new, images, options.overwrite, hint)
+    hint = "Resume, choose another folder, or overwrite the results."
+    if options.resume:
+        hint = "Move it away, or choose another folder."
+    check_writable(new, given, options.overwrite, hint)
     redone = [f for job in jobs if job.case in earlier.redone for f in job.outputs.all()]
     check_writable(
-        [*redone, folder / SUMMARY, folder / TABLE], images, options.overwrite or earlier.begun, hint
+        [*redone, folder / SUMMARY, folder / TABLE], given, options.overwrite or earlier.begun, hint
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from emim.package.archive import CHECKSUMS, PackageFiles
 from emim.package.bundle import Package
 
 Result = dict[str, Any]
-Record = dict[str, Any]  # time, case, made_with, inputs (fingerprints), result (None: it was begun)
+# time, case, made_with, inputs (fingerprints), result (None: it was begun), output (digest of what it wrote)
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
         EmimError: when the folder holds results of another model or of other settings, or the result of a
             case whose images have changed since.
     """
-    latest = {r["case"]: r for r in sorted(_records(folder), key=lambda r: r["time"])}
-    done = {case: r for case, r in latest.items() if r["result"] and "error" not in r["result"]}
+    latest = _latest(folder)
+    done = _done(latest)
     asked = {job.case: job for job in jobs}
     redone = {
         case
@@ -76,7 +77,7 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
     }
     results, others = {}, []
     for case, record in done.items():
-        job, label = asked.get(case), folder / Path(record["result"]["output"]).name
+        job, label = asked.get(case), _label(folder, record)
         if not label.is_file():
             redone.add(case)
             continue
@@ -84,7 +85,7 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
             raise EmimError(
                 "The folder holds results of another model or of other settings.",
                 label,
-                "Choose another folder, or overwrite the results.",
+                "Choose another folder, or move the results away.",
             )
         if job is None:
             others.append(record["result"])
@@ -92,11 +93,18 @@ def find_done(folder: Path, jobs: Sequence[Job], made_with: str) -> Done:
             raise EmimError(
                 f"The images of case {case} are not those that its result in the folder was made of.",
                 label,
-                "Choose another folder, or overwrite the results.",
+                "Choose another folder, or move the results away.",
             )
         else:
             results[case] = _as_it_is(job, record["result"])
     return Done(results, others, frozenset(redone), bool(latest))
+
+
+def changed_results(folder: Path, cases: Collection[str]) -> list[Path]:
+    """The segmentations of ``cases`` that are not what a batch wrote, as somebody has corrected them."""
+    done = _done(_latest(folder))
+    files = [(_label(folder, record), record) for case, record in sorted(done.items()) if case in cases]
+    return [file for file, record in files if file.is_file() and _is_another(file, record)]
 
 
 class DoneLog:
@@ -125,7 +133,8 @@ class DoneLog:
         Raises:
             EmimError: when the folder cannot be written to.
         """
-        self._append([{"case": result["case"], "inputs": inputs, "result": result}])
+        output = None if "error" in result else _file_digest(Path(result["output"]))
+        self._append([{"case": result["case"], "inputs": inputs, "result": result, "output": output}])
 
     def _append(self, records: Iterable[Record]) -> None:
         common = {"time": time.time(), "made_with": self._made_with}
@@ -142,12 +151,26 @@ class DoneLog:
             ) from error
 
 
+def _latest(folder: Path) -> dict[str, Record]:
+    return {r["case"]: r for r in sorted(_records(folder), key=lambda r: r["time"])}
+
+
+def _done(latest: dict[str, Record]) -> dict[str, Record]:
+    return {case: r for case, r in latest.items() if r["result"] and "error" not in r["result"]}
+
+
+def _label(folder: Path, record: Record) -> Path:
+    """The segmentation of a case that was done; the folder may have been moved since."""
+    return folder / Path(record["result"]["output"]).name
+
+
 def _records(folder: Path) -> Iterator[Record]:
     for file in folder.glob(".segmented-*.jsonl"):
         for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
-                yield {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
+                known = {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
+                yield {**known, "output": record.get("output")}
             except (ValueError, KeyError, TypeError):  # empty, or cut off when the process was killed
                 continue
 
@@ -172,6 +195,16 @@ def _as_it_is(job: Job, result: Result) -> Result:
         "overlay": there(outputs.overlay),
         "probabilities": {n: str(p) for n, p in outputs.probabilities.items() if p.is_file()},
     }
+
+
+def _is_another(file: Path, record: Record) -> bool:
+    if record["output"] is None:  # of an earlier version
+        return file.stat().st_mtime > record["time"]
+    return _file_digest(file) != record["output"]
+
+
+def _file_digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
 
 
 def _digest(*parts: Any) -> str:

@@ -16,6 +16,8 @@ from emim.cohort.coding import refuse_other_values
 from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
+from emim.evaluation.lineage import read_lineage
+from emim.evaluation.seen import subjects_seen
 from emim.events import Events
 from emim.machine.device import open_device
 from emim.machine.distributed import joined, on_first_rank, on_ranks
@@ -276,11 +278,13 @@ def _check_source(
     if source.warning:
         warnings.append((source.warning, None))
     subjects = found.cohort.subjects()
-    known = {subjects[i] for i in source.seen if i in subjects}
-    if seen := sorted(i for i in (*split.validation, *split.excluded) if subjects[i] in known):
+    known = subjects_seen(config.init, found)
+    trained, looked_at = known["training"], known["training"] | known["validation"]
+    leaks = {i for i in split.validation if subjects[i] in trained}  # to validate on the same ones is sound
+    if leaks := sorted(leaks | {i for i in split.excluded if subjects[i] in looked_at}):
         warnings.append(
             (
-                f"The initial weights were trained on the subjects of {', '.join(seen)}, here for validation "
+                f"The initial weights have seen the subjects of {', '.join(leaks)}, here for validation "
                 "or excluded.",
                 "Pre-train with the same --split, or do not call the result held out.",
             )
@@ -464,7 +468,7 @@ def _transfer(run: RunFolder, network: nn.Module, batch: dict[str, torch.Tensor]
         if not segments:  # measured: see emim.networks.rescale
             names = [*report.loaded, *(name for name, _ in report.adapted)]
             report.rates = rates_by_size(network, fresh, names)
-        write_json(file, {**report.to_dict(), "seen": source.seen})
+        write_json(file, {**report.to_dict(), "lineage": read_lineage(run.config.init).to_dict()})
         run.events.status(report.text())
     # Resumed: the weights are in the checkpoint, and the source may be gone.
     report = json.loads(file.read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from emim.config import NetworkConfig, PreprocessConfig, PretrainConfig, Structu
 from emim.errors import EmimError
 from emim.package.bundle import read_package
 from emim.run import load_tensors, read_config
-from emim.training.split import recorded_split
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +25,6 @@ class Source:
         name: for the report.
         modalities, preprocess, network, crop: the plan; modalities by their usual names.
         structures, classes: what a model segments or tells apart; empty for pre-training.
-        seen: ids of the cases the weights, or those they began with, were trained on, where the run tells.
         warning: what a user should know before relying on the weights.
         load_state: reads the weights.
     """
@@ -40,7 +37,6 @@ class Source:
     load_state: Callable[[], dict[str, torch.Tensor]]
     structures: tuple[Structure, ...] = ()
     classes: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()
     warning: str | None = None
 
 
@@ -67,7 +63,6 @@ def read_source(path: str | Path) -> Source:
         package.load_state,
         structures=card.structures,
         classes=card.classes,
-        seen=_trained_on(path),
     )
 
 
@@ -90,15 +85,5 @@ def _pretraining(path: Path) -> Source:
         config.network,
         config.train.crop,
         load_state,
-        seen=_trained_on(path),
         warning=f"The pre-training run is not finished: step {step} of {steps}." if step < steps else None,
     )
-
-
-def _trained_on(path: Path) -> tuple[str, ...]:
-    """Of a run, or of the model in its folder."""
-    run = path if (path / "split.json").is_file() else path.absolute().parent
-    if not all((run / name).is_file() for name in ("split.json", "config.json")):
-        return ()
-    before = json.loads(file.read_text("utf-8")) if (file := run / "transfer.json").is_file() else {}
-    return tuple(dict.fromkeys([*recorded_split(run).training, *before.get("seen", ())]))

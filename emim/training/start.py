@@ -73,7 +73,7 @@ def record_cohort(run: RunFolder, found: Scan, split: Split) -> None:
 
 
 def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Split]:
-    """Cases and split that a run began with. It goes on on ``device``, and tells of files that changed.
+    """Cases and split that a run began with. It goes on on ``device``; changed files are told and recorded.
 
     Raises:
         EmimError: when a case is no longer there.
@@ -99,7 +99,7 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
         )
     cohort = found.cohort.with_modalities(run.config.modalities or found.cohort.modalities)
     cohort = cohort.select([*split.training, *split.validation])
-    if changed := on_first_rank(lambda: _changed(run.path / "cohort.json", found, cohort, labels)):
+    if changed := on_first_rank(lambda: _record_changed(run.path / "cohort.json", found, cohort, labels)):
         run.events.warning(
             f"Images or labels have changed since the run began: {_names(changed)}.",
             found.source,
@@ -108,15 +108,24 @@ def resume_cohort(run: RunFolder, found: Scan, device: str) -> tuple[Cohort, Spl
     return cohort, split
 
 
-def _changed(file: Path, found: Scan, cohort: Cohort, labels: bool) -> list[str]:
-    """Ids of the cases of ``cohort`` whose voxels or grids are not those in ``file``, the run's record."""
-    recorded = {c["id"]: c for c in json.loads(file.read_text(encoding="utf-8"))["cases"]}
+def _record_changed(file: Path, found: Scan, cohort: Cohort, labels: bool) -> list[str]:
+    """Ids of the cases of ``cohort`` whose voxels or grids are not those in ``file``, the run's record.
+
+    There such a case gets, as ``changed``, what it is now beside what it was: the run has seen both.
+    """
+    record = json.loads(file.read_text(encoding="utf-8"))
+    recorded = {c["id"]: c for c in record["cases"]}
     rows = {row.id: row for row in found.rows}
-
-    def differs(i: str) -> bool:
-        return _differs(recorded.get(i, {}), rows[i], cohort.modalities, labels)
-
-    return [c.id for c in cohort.cases if differs(c.id)]
+    changed = [
+        c.id for c in cohort.cases if _differs(recorded.get(c.id, {}), rows[c.id], cohort.modalities, labels)
+    ]
+    for i in recorded.keys() & changed:
+        row, states = to_json(rows[i].to_dict()), recorded[i].setdefault("changed", [])
+        now = {name: row[name] for name in ("images", "label", "files")}
+        states += [now] if now not in states else []
+    if changed:
+        write_json(file, record)
+    return changed
 
 
 def _differs(before: dict[str, Any], row: CaseRow, modalities: Sequence[str], labels: bool) -> bool:
