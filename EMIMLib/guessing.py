@@ -16,7 +16,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from emim.cohort.patterns import canonical, find_modality
-from EMIMLib.made_volumes import isResult
+from EMIMLib.made_volumes import REVIEW, isResult
 from EMIMLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
 
 # Words beside the modality that differ between the series of one examination.
@@ -99,9 +99,12 @@ def guessInputs(card, chosen: Collection = ()) -> dict[str, Guess]:
 
     Args:
         chosen: volumes that the user has chosen; where there are any, only those of their examination are
-            guessed.
+            guessed. A case of a batch that was loaded to be looked at is guessed only where it is theirs.
     """
-    recognised = _recognise(card)
+    reviews = {volume.GetAttribute(REVIEW) for volume in chosen} or {None}
+    if len(reviews) > 1:
+        return {}
+    recognised = _recognise(card, *reviews)
     examinations = _byExamination(recognised)
     if chosen:
         examinations = _besides(chosen, examinations)
@@ -141,6 +144,8 @@ def loadedExaminations(card) -> list[LoadedExamination]:
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         if volume.GetID() in known or volume.GetHideFromEditors() or isResult(volume):
             continue
+        if volume.GetAttribute(REVIEW) is not None:
+            continue
         examination = _examinationOf(volume, examinations) or Examination(0, _words(volume.GetName()))
         others.setdefault(examination, []).append(volume)
     loaded = []
@@ -153,8 +158,14 @@ def loadedExaminations(card) -> list[LoadedExamination]:
 
 def examinationsOf(card, volumes: Iterable) -> set[Examination]:
     """Those that the volumes are of; a volume of which nothing tells it counts for nothing."""
-    examinations = _byExamination(_recognise(card))
-    return {_examinationOf(volume, examinations) for volume in volumes} - {None}
+    byReview: dict[str | None, list] = {}
+    for volume in volumes:
+        byReview.setdefault(volume.GetAttribute(REVIEW), []).append(volume)
+    told = set()
+    for review, ofIt in byReview.items():
+        examinations = _byExamination(_recognise(card, review))
+        told |= {_examinationOf(volume, examinations) for volume in ofIt}
+    return told - {None}
 
 
 def examinationNumbers(volume, card) -> set[str]:
@@ -163,14 +174,15 @@ def examinationNumbers(volume, card) -> set[str]:
     return set(re.findall(r"\d\d+", match.rest)) if match else set()
 
 
-def _recognise(card) -> list[Recognised]:
+def _recognise(card, review: str | None = None) -> list[Recognised]:
+    """The user's volumes; else those of a case with the attribute :data:`REVIEW` ``review``."""
     wanted = {canonical(m): m for m in card.modalities} | {m: m for m in card.modalities}
     recognised = []
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         # A label map or a colour image is a scalar volume, too, as far as classes go.
         if volume.GetClassName() != "vtkMRMLScalarVolumeNode" or volume.GetHideFromEditors():
             continue
-        if isResult(volume) or volume.GetImageData() is None:
+        if isResult(volume) or volume.GetImageData() is None or volume.GetAttribute(REVIEW) != review:
             continue
         for text, reason in _texts(volume):
             match = find_modality(text, patterns=card.patterns or None)

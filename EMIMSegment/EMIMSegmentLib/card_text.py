@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from slicer.i18n import tr as _
 
 from EMIMSegmentLib.marks import QUIET
+from EMIMSegmentLib.result_nodes import versionText
 
 
 def cardText(model) -> str:
@@ -18,7 +19,7 @@ def cardText(model) -> str:
         (_("Finds"), " &nbsp; ".join(swatch(s.color) + " " + html.escape(s.name) for s in card.structures)),
         (_("Needs"), html.escape(inputsText(card.modalities, card.optional))),
         (_("Trained"), html.escape(trainingText(card.training))),
-        (_("Version"), html.escape(model.version)),
+        (_("Version"), html.escape(versionText(model.version))),
         (_("Use"), html.escape(card.intended_use)),
         (_("Licence"), html.escape("" if card.licence == "unspecified" else card.licence)),
     ]

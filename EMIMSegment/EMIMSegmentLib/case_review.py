@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
+from EMIMLib.made_volumes import REVIEW
 from EMIMSegmentLib import display
-from EMIMSegmentLib.measured_content import isEdited
+from EMIMSegmentLib.case_markups import hideMarkups, markupsOn, showMarkups
+from EMIMSegmentLib.measured_content import contentChecksum
 from EMIMSegmentLib.probability_maps import updateProbabilities
 from EMIMSegmentLib.result_nodes import measurementsTable, referenceVolume, removeWithDisplay
 from EMIMSegmentLib.study_batch import CASE
 from EMIMSegmentLib.written_case import loadResult, loadVolume
 
-REVIEW = "EMIM.Review"  # attribute of a node that a review loaded: JSON of review, case and output
-FILE = "EMIM.ReviewFile"  # which file it is of, and of when
-LOOKS = "EMIM.ReviewLooks"  # of a segmentation: names and colours as they were loaded
+# REVIEW is JSON of the review, the case and its output.
+FILE = "EMIM.ReviewFile"  # which file a loaded node is of, and of when
+LOADED = "EMIM.ReviewLoaded"  # of a segmentation: what it was when it was loaded
+SHOWN = "EMIM.ReviewShown"  # of a volume of a case that was shown: the review
 
 
 class Shown(NamedTuple):
@@ -28,7 +32,8 @@ class Shown(NamedTuple):
 
     Attributes:
         segmentation: node; None where the case failed, or was classified.
-        kept: cases shown before that are still in the scene, as something was changed or drawn on them.
+        kept: cases of files of which something else than what is shown is still in the scene, as it was
+            changed or drawn on.
     """
 
     segmentation: Any
@@ -47,7 +52,8 @@ class CaseReview:
     def show(self, row: dict, model, *, opacity: float, surface: bool) -> Shown:
         """Show a case of a batch: of a folder of files by loading it, of loaded studies as it lies there.
 
-        The results of other cases are hidden. What is loaded already, perhaps edited, is not loaded again.
+        The results of other cases are hidden, and markups drawn on them. What is loaded already, perhaps
+        edited, is not loaded again, unless its file was written again.
 
         Args:
             row: of the batch, see :mod:`EMIMSegmentLib.batch_table`.
@@ -69,6 +75,7 @@ class CaseReview:
             display.showResult(segmentation, opacity=opacity, surface=surface)
         else:
             display.showVolume(next(iter(volumes.values())))
+        self._showMarkups(volumes.values())
         return Shown(segmentation, self._leaveOthers(mark))
 
     def _load(self, row: dict, model, mark: str) -> tuple[dict, Any]:
@@ -86,6 +93,8 @@ class CaseReview:
         except BaseException:
             _remove([node for node in _nodes(mark) if node.GetID() not in before])
             raise
+        if segmentation is not None:
+            _removeOlder(mark, segmentation)
         return volumes, segmentation
 
     def _results(self) -> list:
@@ -93,16 +102,26 @@ class CaseReview:
         nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         return [n for n in nodes if n.GetAttribute(CASE) is not None or self._markOf(n)]
 
+    def _showMarkups(self, volumes: Collection) -> None:
+        """Show the markups on the ``volumes`` of a case, and hide those on the cases shown before."""
+        before = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
+        hideMarkups([node for node in before if node.GetAttribute(SHOWN) == self._id])
+        showMarkups(volumes)
+        for volume in volumes:
+            volume.SetAttribute(SHOWN, self._id)
+
     def _leaveOthers(self, shown: str) -> tuple[str, ...]:
         """Remove what is loaded of all cases but that with the mark ``shown``; those that had to stay."""
         marks = {self._markOf(node) for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode")}
         kept = []
-        for mark in marks - {"", shown}:
+        for mark in marks - {""}:
             nodes = _nodes(mark)
-            if _isUsed(nodes):
-                kept.append(json.loads(mark)[1])
-            else:
+            if mark == shown:  # older segmentations of the case count
+                stays = sum(node.IsA("vtkMRMLSegmentationNode") for node in nodes) > 1
+            elif not (stays := _isUsed(nodes)):
                 _remove(nodes)
+            if stays:
+                kept.append(json.loads(mark)[1])
         return tuple(sorted(kept))
 
     def _markOf(self, node) -> str:
@@ -136,8 +155,17 @@ def _once(mark: str, path: str, load, *arguments):
     node.SetAttribute(REVIEW, mark)
     node.SetAttribute(FILE, stamp)
     if node.IsA("vtkMRMLSegmentationNode"):
-        node.SetAttribute(LOOKS, _looks(node))
+        node.SetAttribute(LOADED, _content(node))
     return node
+
+
+def _removeOlder(mark: str, segmentation) -> None:
+    """Remove what was loaded of the file before it was written again, unless something would be lost."""
+    for older in _nodes(mark):
+        if older.IsA("vtkMRMLSegmentationNode") and older is not segmentation:
+            found = older.GetAttribute(LOADED), _content(segmentation)  # before, and in the file now
+            if not all(_isChanged(older, content) for content in found):
+                _remove([older])
 
 
 def _nodes(mark: str) -> list:
@@ -159,18 +187,25 @@ def _isUsed(nodes: list) -> bool:
     results = [node for node in nodes if node not in volumes]
     segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     return (
-        any(node.GetParentTransformNode() is not None for node in nodes)
+        any(node.GetParentTransformNode() is not None for node in volumes)
         or any(volume.GetModifiedSinceRead() for volume in volumes)
-        or any(isEdited(node) or node.GetAttribute(LOOKS) != _looks(node) for node in results)
+        or any(_isChanged(node, node.GetAttribute(LOADED)) for node in results)
+        or bool(markupsOn(volumes))
         or any(referenceVolume(node) in volumes for node in segmentations if node not in results)
     )
 
 
-def _looks(segmentation) -> str:
-    """Names and colours of the segments."""
+def _isChanged(segmentation, content: str) -> bool:
+    """Whether the user has moved it, or made something else of it than ``content``."""
+    return segmentation.GetParentTransformNode() is not None or _content(segmentation) != content
+
+
+def _content(segmentation) -> str:
+    """Voxels, names and colours of the segments."""
     segments = segmentation.GetSegmentation()
     found = [segments.GetSegment(i) for i in segments.GetSegmentIDs()]
-    return json.dumps([(segment.GetName(), segment.GetColor()) for segment in found])
+    looks = [(segment.GetName(), segment.GetColor()) for segment in found]
+    return json.dumps([contentChecksum(segmentation), looks])
 
 
 def _remove(nodes: list) -> None:

@@ -17,6 +17,11 @@ def noteMeasured(segmentation) -> None:
     segmentation.SetAttribute(MEASURED, contentChecksum(segmentation))
 
 
+def noteEdited(segmentation) -> None:
+    """Remember, in the scene, that the measurements are of something else than the segmentation is now."""
+    segmentation.SetAttribute(MEASURED, "edited")  # equals no checksum
+
+
 def isEdited(segmentation) -> bool:
     """Whether voxels or the set of segments have changed since; False where nothing was measured."""
     measured = segmentation.GetAttribute(MEASURED)

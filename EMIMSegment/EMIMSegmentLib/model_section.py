@@ -12,6 +12,7 @@ from EMIMLib import EmimError, settings
 from EMIMLib.error_display import showError
 from EMIMSegmentLib.card_text import cardText
 from EMIMSegmentLib.marks import BAD, CHECK, marked, paragraph
+from EMIMSegmentLib.result_nodes import versionText
 
 
 class ModelSection:
@@ -180,7 +181,7 @@ def _mayReplace(old, new) -> bool:
         "A model of this name is installed already. Replace it with the new one?\n\n"
         "{name}\nInstalled: {old}\nNew: {new}"
     )
-    versions = {"old": old.version or _("damaged"), "new": new.version}
+    versions = {"old": versionText(old.version) or _("damaged"), "new": versionText(new.version)}
     return slicer.util.confirmOkCancelDisplay(question.format(name=new.name, **versions))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import slicer
+from slicer.i18n import tr as _
 
 from EMIMLib.made_volumes import STRUCTURE
 
@@ -54,7 +55,12 @@ def noteModel(result, model) -> None:
 def madeWith(result) -> str:
     """Name and version of the model that made it, for people; "" where EMIM did not make it."""
     name, version = modelName(result), modelVersion(result)
-    return f"{name} ({version})" if name and version else name
+    return f"{name} ({versionText(version)})" if name and version else name
+
+
+def versionText(version: str) -> str:
+    """A model's version in a sentence: a fingerprint without a day does not tell what it is."""
+    return version if not version or "," in version else _("code {version}").format(version=version)
 
 
 def isMadeBy(result, model) -> bool:

@@ -30,7 +30,12 @@ class ReviewSection:
         self._fillTimer.setSingleShot(True)
         self._fillTimer.setInterval(0)
         self._fillTimer.connect("timeout()", self.fill)
-        ui.batchTable.connect("cellActivated(int,int)", self._onActivated)  # a double-click, Enter
+        ui.batchTable.connect("cellActivated(int,int)", self._onActivated)  # a double-click
+        for key in ("Return", "Enter"):  # on macOS these activate no cell; a shortcut comes before the table
+            shortcut = qt.QShortcut(ui.batchTable)
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.setContext(qt.Qt.WidgetShortcut)
+            shortcut.connect("activated()", self.showChosen)
         ui.batchTable.connect("itemSelectionChanged()", lambda: self.update(self._reason))
         ui.batchShowButton.connect("clicked(bool)", self._onShow)
 

@@ -19,6 +19,7 @@ from EMIMSegmentLib.batch_table import describeRows, updateBatchTable
 from EMIMSegmentLib.case_run import CaseRun
 from EMIMSegmentLib.class_batch_table import FILE, describeClasses, updateClassBatchTable, writeClasses
 from EMIMSegmentLib.export_result import exportResult, refuseOtherFormat
+from EMIMSegmentLib.measured_content import holdsOwnWork
 from EMIMSegmentLib.result_nodes import classifiedVolume, isMadeBy, referenceVolume
 from EMIMSegmentLib.segmentation_run import measurementsOf
 from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING
@@ -37,7 +38,8 @@ class StudyRun:
         model: the :class:`EMIMLib.models.InstalledModel`.
         makeRun: makes the run of one case from its inputs, what :meth:`_again` says, onEvent and onFinished.
         folder: results are also written there; None: only to the scene.
-        overwrite: replace what an earlier batch has made of the same volumes, in the scene and in files.
+        overwrite: replace what an earlier batch has made of the same volumes, in the scene and in files; a
+            segmentation in the scene that was corrected by hand is kept beside the new one.
 
     Attributes:
         rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; each comes when its case
@@ -201,15 +203,15 @@ class StudyRun:
             **found,
         }
 
-    def _earlier(self, kind: str, volumeOf: Callable):
-        """The node that an earlier batch made of these volumes with this version of the model, or None."""
-        volumes = set(self._case.nodeIDs.values())
+    def _earlier(self, kind: str, volumeOf: Callable) -> list:
+        """The nodes that earlier batches made of these volumes with this version of the model."""
+        volumes, earlier = set(self._case.nodeIDs.values()), []
         for node in slicer.util.getNodesByClass(kind):
             volume = volumeOf(node)
             made = node.GetAttribute(CASE) is not None and isMadeBy(node, self._model)
             if made and volume is not None and volume.GetID() in volumes:
-                return node
-        return None
+                earlier.append(node)
+        return earlier
 
     def _say(self, event: dict) -> None:
         if self._onEvent is not None:
@@ -265,13 +267,17 @@ class StudyBatchRun(StudyRun):
 
     def __init__(self, *arguments, extension: str, **options) -> None:
         self._extension = extension
+        self._corrected: list[str] = []  # names of segmentations that were not replaced
         refuseOtherFormat(extension)
         super().__init__(*arguments, **options)
 
     def _again(self) -> dict:
         if not self._overwrite:  # it may have been corrected by hand since
             return {"outputSegmentation": None}
-        return {"outputSegmentation": self._earlier("vtkMRMLSegmentationNode", referenceVolume)}
+        earlier = self._earlier("vtkMRMLSegmentationNode", referenceVolume)
+        corrected = [node for node in earlier if holdsOwnWork(node)]
+        self._corrected += [node.GetName() for node in corrected]
+        return {"outputSegmentation": next((node for node in earlier if node not in corrected), None)}
 
     def _found(self, run) -> dict:
         run.segmentation.SetAttribute(CASE, self._case.name)
@@ -291,7 +297,11 @@ class StudyBatchRun(StudyRun):
 
     def _conclude(self, source: str) -> str:
         self.table = updateBatchTable(source, self._card, self.rows)
-        return describeRows(self.rows)
+        text = describeRows(self.rows)
+        if self._corrected:
+            kept = _("Corrected by hand, so not replaced: {names}.")
+            text += " " + kept.format(names=", ".join(self._corrected))
+        return text
 
     def _file(self, case: str) -> Path:
         return self._folder / (folderName(case, unique=True) + self._extension)
@@ -311,7 +321,7 @@ class StudyClassRun(StudyRun):
     NOTHING: ClassVar = {"class": None, "probabilities": {}}
 
     def _again(self) -> dict:
-        return {"outputTable": self._earlier("vtkMRMLTableNode", classifiedVolume)}
+        return {"outputTable": next(iter(self._earlier("vtkMRMLTableNode", classifiedVolume)), None)}
 
     def _found(self, run) -> dict:
         run.table.SetAttribute(CASE, self._case.name)

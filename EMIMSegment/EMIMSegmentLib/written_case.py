@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
 from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation
-from EMIMSegmentLib.measured_content import noteMeasured
+from EMIMSegmentLib.measured_content import noteEdited, noteMeasured
 from EMIMSegmentLib.measurements_table import updateMeasurements
 from EMIMSegmentLib.probability_maps import readProbability, updateProbabilities
 from EMIMSegmentLib.segmentation_run import measurementsOf
@@ -39,6 +39,8 @@ def loadVolume(name: str, path: str):
 def loadResult(result: dict, model, volumes: dict):
     """The segmentation node of a written result, with its measurements and probability maps.
 
+    Where the file was corrected since it was measured, the node is one that was edited since.
+
     Args:
         result: of a case, as :func:`emim.inference.segment.segment` gives it.
         model: :class:`EMIMLib.models.InstalledModel` that made it.
@@ -47,13 +49,18 @@ def loadResult(result: dict, model, volumes: dict):
     Raises:
         EmimError: when a file cannot be read; nothing is added then.
     """
-    read = _read(Path(result["output"]), model.card)
+    from emim.inference.outputs import file_checksum
+
+    file = Path(result["output"])
+    read = _read(file, model.card)
+    written = result.get("checksum")  # results of earlier versions have none
+    note = noteMeasured if written in (None, file_checksum(file)) else noteEdited
     maps = {name: readProbability(Path(path), IN_PLACE) for name, path in result["probabilities"].items()}
     reference = volumes[result["reference"]]
     segmentation = takeSegmentation(read, None, model, reference, result["missing"], None)
     updateProbabilities(segmentation, maps, model.card.structures)
     updateMeasurements(segmentation, measurementsOf(result), list(volumes))
-    noteMeasured(segmentation)
+    note(segmentation)
     return segmentation
 
 

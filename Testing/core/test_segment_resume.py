@@ -12,6 +12,7 @@ from emim.cohort.case import Case, Cohort
 from emim.cohort.scan import CaseRow, Scan
 from emim.errors import Cancelled, EmimError
 from emim.inference import batch
+from emim.inference.outputs import file_checksum
 from emim.inference.segment import segment
 from emim.package.bundle import write_package
 
@@ -198,6 +199,23 @@ def test_what_goes_with_a_segmentation_may_be_gone(model, cohort, computed, tmp_
     again = segment(model, None, out, cohort=cohort, device="cpu", overlay=True, resume=True)
     assert computed == [] and values(again) == values(first)
     assert again[0]["table"] is None and again[1]["table"] and {r["overlay"] for r in again} == {None}
+
+
+def test_a_correction_is_told_from_what_was_written(model, cohort, computed, tmp_path):
+    """The checksum stays that of the segmentation that was measured."""
+    out = tmp_path / "results"
+    first = go(model, cohort, out)
+    label = out / "a.nii.gz"
+    assert file_checksum(label) == first[0]["checksum"]
+    label.write_bytes((out / "b.nii.gz").read_bytes())
+    again = go(model, cohort, out, resume=True)
+    assert [r["checksum"] for r in again] == [r["checksum"] for r in first]
+    assert [
+        file_checksum(out / f"{c}.nii.gz") == r["checksum"] for c, r in zip("ab", again, strict=False)
+    ] == [
+        False,
+        True,
+    ]
 
 
 def test_files_of_the_user_are_not_replaced(model, cohort, tmp_path):

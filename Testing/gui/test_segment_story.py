@@ -249,7 +249,7 @@ def test_align_look_and_undo(ready, host):
     assert data_nodes() == before
 
 
-def test_batch_of_a_folder_is_gone_through(ready, host, cohort_folder, tmp_path):
+def test_batch_of_a_folder_is_gone_through(ready, host, cohort_folder, tmp_path, monkeypatch):
     cases = tmp_path / "cases"
     shutil.copytree(cohort_folder, cases)
     (cases / "sub-002" / "sub-002_FLAIR.nii.gz").unlink()
@@ -274,15 +274,32 @@ def test_batch_of_a_folder_is_gone_through(ready, host, cohort_folder, tmp_path)
     assert set(rows) == {"sub-001", "sub-002"}
     assert "Lesion" in rows["sub-001"] and "FLAIR" in rows["sub-002"]
     ui.batchShowButton.click()  # the failed one
-    assert set(ready.state.inputs()) <= {"T1", "T1ce", "T2"} and data_nodes()["Segmentation"] == 0
+    assert data_nodes()["ScalarVolume"] == 3 and data_nodes()["Segmentation"] == 0
     assert "sub-002 is shown" in ui.batchShownLabel.text
     QTest.keyClick(table, QtCore.Qt.Key_Up)
     host.processEvents(0.1)
     assert data_nodes()["Segmentation"] == 0, "the arrow keys load nothing"
-    QTest.keyClick(table, QtCore.Qt.Key_Return)
-    host.processEvents(0.1)
+    table.window().show()  # only a window on the screen has shortcuts
+    table.window().activateWindow()
+    table.setFocus()
+    calls, showCase = [], ready.logic.showCase
+    monkeypatch.setattr(ready.logic, "showCase", lambda *a, **k: calls.append(1) or showCase(*a, **k))
+    for key in (QtCore.Qt.Key_Return, QtCore.Qt.Key_Enter):
+        QTest.keyClick(table, key)
+        host.processEvents(0.1)
+    assert len(calls) == 2, "once each"
+    table.blockSignals(True)  # as on macOS, where these keys activate no cell
+    for key in (QtCore.Qt.Key_Return, QtCore.Qt.Key_Enter):
+        QTest.keyClick(table, key)
+        host.processEvents(0.1)
+    table.blockSignals(False)
+    assert len(calls) == 4
+    table.window().hide()
     (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    assert {v.GetName() for v in ready.state.inputs().values()} == {f"sub-001 {m}" for m in MODALITIES}
+    assert {v.GetName() for v in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")} == {
+        f"sub-001 {m}" for m in MODALITIES
+    }
+    assert ready.state.inputs() == {}, "a case to be looked at is no input"
     assert ready.resultSection.segmentation is segmentation and ui.measurementsTable.rowCount == 2
     assert "sub-001 is shown" in ui.batchShownLabel.text and overlay_colors(host)
     assert "Apply replaces" not in ui.applyHintLabel.text

@@ -126,6 +126,22 @@ def test_earlier_results_stay_unless_they_are_to_be_replaced(threshold_model):
     assert next_patient.rows[0]["segmentation"] not in (first, again.rows[0]["segmentation"])
 
 
+def test_corrected_segmentations_are_not_replaced(threshold_model):
+    logic, volume = EMIMSegmentLogic(), head("flair")
+
+    def go():
+        run = logic.batch([{"FLAIR": volume}], str(threshold_model), device="cpu", overwrite=True)
+        return slicer.mrmlScene.GetNodeByID(run.rows[0]["segmentation"]), run.summary
+
+    corrected, summary = go()
+    assert "Corrected" not in summary
+    corrected.GetSegmentation().AddEmptySegment("drawn", "drawn")
+    new, summary = go()
+    assert new is not corrected and corrected.GetSegmentation().GetSegment("drawn") is not None
+    assert f"Corrected by hand, so not replaced: {corrected.GetName()}." in summary
+    assert go()[0] is new, "beside a corrected one, the other is still replaced"
+
+
 def test_what_nobody_foresaw_fails_one_case_only(threshold_model, monkeypatch):
     original, calls = study_batch.measurementsOf, []
 

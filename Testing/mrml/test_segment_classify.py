@@ -58,7 +58,7 @@ def test_the_table_says_all_and_survives_saving(class_model, tmp_path):
     logic.classify(inputs, class_model, device="cpu", reference="flair")
     table = logic.run.table
     version = logic.registry.find(class_model).version
-    assert version and logic.madeWith(table) == f"{logic.modelName(table)} ({version})"
+    assert version and logic.madeWith(table) == f"{logic.modelName(table)} (code {version})"
     assert table.GetName() == "Lésion type: FLAIR" and table.GetLocked()
     assert [table.GetColumnName(c) for c in range(2)] == ["Class", "Probability"]
     shares = logic.run.probabilities

@@ -102,8 +102,8 @@ def test_everything_arrives(threshold_model, tmp_path):
     assert segments.ContainsRepresentation("Closed surface")
     assert display.GetSegmentOpacity3D(segments.GetSegmentIDs()[0]) < 1  # the core can be seen within
     assert logic.modelName(result) == "Thrëshold" and logic.missingModalities(result) == []
-    made = f"Thrëshold ({logic.registry.find(threshold_model).version})"
-    assert logic.madeWith(result) == made and len(made) == len("Thrëshold (01234567)")
+    made = f"Thrëshold (code {logic.registry.find(threshold_model).version})"
+    assert logic.madeWith(result) == made and len(made) == len("Thrëshold (code 01234567)")
     assert logic.run.state == "finished" and "cpu" in logic.run.summary
     assert {"status", "result"} <= {e["type"] for e in events}
     assert temporary_folders() == []

@@ -4,6 +4,8 @@ import slicerhost
 
 slicerhost.start()
 
+from pathlib import Path  # noqa: E402
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
@@ -13,9 +15,11 @@ from EMIMSegmentLib.study_batch import CASE  # noqa: E402
 from segment_scene import distance, grid, head, mask, node_ids, positions, transform  # noqa: E402
 
 from emim.inference.image_file import write_like  # noqa: E402
+from emim.inference.outputs import file_checksum  # noqa: E402
 from emim.inference.seg_nrrd import write_seg_nrrd  # noqa: E402
 from emim.volumes.io import read_header  # noqa: E402
 from EMIMLib import EmimError  # noqa: E402
+from EMIMLib.guessing import loadedExaminations  # noqa: E402
 from EMIMLib.models import ModelRegistry  # noqa: E402
 
 AT = positions(grid(), (26, 26, 26))
@@ -60,8 +64,19 @@ def written(folder, card, case, extension):
         write_like(images["FLAIR"], target, painted, output)
         result["probabilities"] = {"Core": str(folder / f"{case}_core.nii.gz")}
         write_like(images["FLAIR"], target, CORE.astype(np.float32), folder / f"{case}_core.nii.gz")
+    result["checksum"] = file_checksum(output)
     row = {"case": case, "error": None, "where": None, "hint": None, "volumes_ml": {}, "segmentation": None}
     return {**row, "files": images, "output": str(output), "result": result}
+
+
+def ruler(volume, name="ruler"):
+    """As Slicer places one in a slice view that shows the volume."""
+    line = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", name)
+    line.CreateDefaultDisplayNodes()
+    for i in range(2):
+        line.AddControlPoint(10.0 * i, 0, 0)
+        line.SetNthControlPointAssociatedNodeID(i, volume.GetID())
+    return line
 
 
 def volumes():
@@ -135,7 +150,11 @@ def draw_own(shown):
     own.SetReferenceImageGeometryParameterFromVolumeNode(volumes()["fall-01 FLAIR"])
 
 
-@pytest.mark.parametrize("change", [draw, rename, move, smooth, draw_own])
+def draw_ruler(shown):
+    ruler(volumes()["fall-01 T1"])
+
+
+@pytest.mark.parametrize("change", [draw, rename, move, smooth, draw_own, draw_ruler])
 def test_a_case_that_the_user_worked_on_stays_and_is_found_again(rows, model, change):
     logic = EMIMSegmentLogic()
     first = logic.showCase(rows[0], model)
@@ -167,15 +186,85 @@ def test_files_that_cannot_be_read_change_nothing(rows, model, tmp_path):
     assert node_ids() == before and visible() == [shown.segmentation]
 
 
-def test_a_result_that_was_written_again_is_read_again(rows, model, tmp_path):
+def rewrite(row, label):
+    flair = row["files"]["FLAIR"]
+    write_like(flair, read_header(flair).grid, label.astype(np.uint8), Path(row["output"]))
+
+
+def segmentations():
+    return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_a_result_that_was_corrected_is_read_again_and_not_taken_for_what_was_measured(rows, model):
     logic = EMIMSegmentLogic()
     old = logic.showCase(rows[0], model).segmentation
-    flair = rows[0]["files"]["FLAIR"]
-    write_like(flair, read_header(flair).grid, np.zeros(LESION.shape, np.uint8), tmp_path / "fall-01.nii.gz")
+    assert not logic.isEdited(old)
+    rewrite(rows[0], np.zeros(LESION.shape))
+    before = len(node_ids())
     new = logic.showCase(rows[0], model).segmentation
-    assert new is not old and visible() == [new] and len(volumes()) == 4  # with two maps
-    logic.showCase(rows[1], model)
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+    assert new is not old and not mask(new, "Core", volumes()["fall-01 FLAIR"]).any()
+    assert logic.isEdited(new) and logic.holdsOwnWork(new)
+    assert segmentations() == [new] and len(node_ids()) == before and len(volumes()) == 3  # with a map
+    assert logic.showCase(rows[1], model).kept == () and len(segmentations()) == 1
+
+    # Also where the first look comes after the correction, and in the rows of a batch that was resumed.
+    assert EMIMSegmentLogic().isEdited(EMIMSegmentLogic().showCase(rows[0], model).segmentation)
+
+
+def test_a_correction_that_was_saved_over_the_result_leaves_one_segmentation(rows, model):
+    logic = EMIMSegmentLogic()
+    shown = logic.showCase(rows[1], model).segmentation
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        np.zeros(LESION.shape, np.uint8), shown, "Segment_2", volumes()["fall-02 ü FLAIR"]
+    )
+    logic.exportResult(shown, rows[1]["output"])
+    again = logic.showCase(rows[1], model)
+    assert segmentations() == [again.segmentation] and again.kept == ()
+    assert not mask(again.segmentation, "Lésion", volumes()["fall-02 ü FLAIR"]).any()
+    assert logic.isEdited(again.segmentation)
+
+    # What is not in the file stays, and is told.
+    again.segmentation.GetSegmentation().RemoveSegment("Segment_2")
+    write_seg_nrrd(rows[1]["output"], np.stack([LESION * np.uint8(2), CORE * np.uint8(5)]),
+                   read_header(rows[1]["files"]["FLAIR"]).grid, model.card.structures)  # fmt: skip
+    third = logic.showCase(rows[1], model)
+    assert len(segmentations()) == 2 and third.kept == ("fall-02 ü",) and visible() == [third.segmentation]
+
+
+def test_rulers_are_seen_with_their_case_only(rows, model):
+    logic, mine = EMIMSegmentLogic(), ruler(head("mine"), "mine")
+    first = study("pat01")
+    for row in (rows[0], first):
+        logic.showCase(row, model)
+    study_ruler = ruler(volumes()["pat01"], "of pat01")
+    logic.showCase(rows[0], model)
+    file_ruler = ruler(volumes()["fall-01 T1"], "of fall-01")
+    shown = logic.showCase(rows[1], model)
+    assert shown.kept == ("fall-01",) and mine.GetDisplayVisibility()
+    assert not study_ruler.GetDisplayVisibility() and not file_ruler.GetDisplayVisibility()
+    logic.showCase(rows[0], model)
+    assert file_ruler.GetDisplayVisibility() and not study_ruler.GetDisplayVisibility()
+    logic.showCase(first, model)
+    assert study_ruler.GetDisplayVisibility() and not file_ruler.GetDisplayVisibility()
+    study_ruler.SetDisplayVisibility(False)  # by the user
+    logic.showCase(first, model)
+    assert not study_ruler.GetDisplayVisibility()
+
+
+def test_cases_that_are_looked_at_are_not_the_studies_of_the_user(rows, model, card):
+    logic = EMIMSegmentLogic()
+    logic.showCase(rows[0], model)
+    assert logic.guessInputs(card) == {} and logic.loadedStudies(card) == []
+    assert loadedExaminations(card) == []
+    mine = head("FLAIR")
+    assert logic.guessInputs(card)["FLAIR"].node is mine and len(logic.loadedStudies(card)) == 1
+
+    # Chosen by hand, it brings those of the same case, and never another patient's.
+    chosen = volumes()["fall-01 T1"]
+    guessed = logic.guessInputs(card, [chosen])
+    assert {m: g.node.GetName() for m, g in guessed.items()} == {"T1": "fall-01 T1", "FLAIR": "fall-01 FLAIR"}
+    assert logic.guessInputs(card, [chosen, mine]) == {}
+    assert not logic.examinationsOf(card, [chosen]) & logic.examinationsOf(card, [mine])
 
 
 def study(name):

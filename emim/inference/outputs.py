@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -122,6 +123,11 @@ def existing_part(folder: Path) -> Path:
         if part.exists():
             return part
     raise EmimError("There is no such drive or folder.", folder, "Connect it, or choose another place.")
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file: another one when somebody has corrected what it holds."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

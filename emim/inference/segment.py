@@ -70,11 +70,12 @@ def segment(
 
     Returns:
         For a case ``case``, ``inputs`` (modality to file), ``output, table, overlay, probabilities``
-        (paths), ``volumes_ml`` (name to mL), ``measurements`` (see
-        :class:`emim.inference.measure.Measurement`), ``reference``, ``missing`` (modalities),
-        ``input_grids`` (a sentence, None where all lie on one grid), ``alignments`` (modality to
-        :class:`emim.registration.alignment.Alignment`), ``device`` and ``seconds``. For a cohort a list of
-        these; a case that failed has ``case``, ``inputs`` and ``error`` (what, where, hint) instead.
+        (paths), ``checksum`` (of ``output`` as it was written), ``volumes_ml`` (name to mL),
+        ``measurements`` (see :class:`emim.inference.measure.Measurement`), ``reference``, ``missing``
+        (modalities), ``input_grids`` (a sentence, None where all lie on one grid), ``alignments``
+        (modality to :class:`emim.registration.alignment.Alignment`), ``device`` and ``seconds``. For a
+        cohort a list of these; a case that failed has ``case``, ``inputs`` and ``error`` (what, where,
+        hint) instead.
 
     Raises:
         EmimError: for bad input, before any work; in a cohort only for what concerns all cases.

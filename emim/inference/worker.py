@@ -14,7 +14,7 @@ from emim.inference.image_file import write_like
 from emim.inference.job import Job
 from emim.inference.labelling import Labelling, label_on_grid
 from emim.inference.measure import Measurement, measure
-from emim.inference.outputs import Outputs, write_atomically
+from emim.inference.outputs import Outputs, file_checksum, write_atomically
 from emim.inference.reading import Ready
 from emim.inference.seg_nrrd import write_seg_nrrd
 from emim.inference.table import measurements_csv
@@ -66,6 +66,7 @@ class Worker(LoadedModel):
             "case": job.case,
             "inputs": job.images,
             "output": str(job.outputs.label),
+            "checksum": file_checksum(job.outputs.label),
             "table": str(job.outputs.table),
             "overlay": overlay,
             "probabilities": {n: str(p) for n, p in job.outputs.probabilities.items()},
