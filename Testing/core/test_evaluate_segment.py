@@ -133,10 +133,11 @@ def test_of_an_earlier_version_the_time_tells_of_a_correction(judge, tmp_path):
     assert judge(out)[0] == 0
     log = out / ".segmented-0.jsonl"
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n") if line]
-    log.write_text("\n".join(json.dumps({**r, "output": None}) for r in records), encoding="utf-8")
+    for record in records:
+        (record["result"] or {}).pop("checksum", None)
+    log.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert changed_results(out, "ab") == []
     for record in records:
-        record.pop("output", None)
         record["time"] -= 3600 if record["case"] == "a" else 0
     log.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert changed_results(out, "ab") == [out / "a.seg.nrrd"]

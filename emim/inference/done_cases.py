@@ -18,11 +18,12 @@ from typing import Any
 
 from emim.errors import EmimError
 from emim.inference.job import Job, Options
+from emim.inference.outputs import file_checksum
 from emim.package.archive import CHECKSUMS, PackageFiles
 from emim.package.bundle import Package
 
 Result = dict[str, Any]
-# time, case, made_with, inputs (fingerprints), result (None: it was begun), output (digest of what it wrote)
+# time, case, made_with, inputs (fingerprints), result (None: it was begun)
 Record = dict[str, Any]
 
 
@@ -133,8 +134,7 @@ class DoneLog:
         Raises:
             EmimError: when the folder cannot be written to.
         """
-        output = None if "error" in result else _file_digest(Path(result["output"]))
-        self._append([{"case": result["case"], "inputs": inputs, "result": result, "output": output}])
+        self._append([{"case": result["case"], "inputs": inputs, "result": result}])
 
     def _append(self, records: Iterable[Record]) -> None:
         common = {"time": time.time(), "made_with": self._made_with}
@@ -169,8 +169,7 @@ def _records(folder: Path) -> Iterator[Record]:
         for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
-                known = {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
-                yield {**known, "output": record.get("output")}
+                yield {name: record[name] for name in ("time", "case", "made_with", "inputs", "result")}
             except (ValueError, KeyError, TypeError):  # empty, or cut off when the process was killed
                 continue
 
@@ -198,13 +197,10 @@ def _as_it_is(job: Job, result: Result) -> Result:
 
 
 def _is_another(file: Path, record: Record) -> bool:
-    if record["output"] is None:  # of an earlier version
+    written = record["result"].get("checksum")
+    if written is None:  # of an earlier version
         return file.stat().st_mtime > record["time"]
-    return _file_digest(file) != record["output"]
-
-
-def _file_digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    return file_checksum(file) != written
 
 
 def _digest(*parts: Any) -> str:
