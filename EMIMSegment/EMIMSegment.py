@@ -40,12 +40,12 @@ from EMIMSegmentLib.panel_state import PanelState
 from EMIMSegmentLib.result_section import ResultSection
 from EMIMSegmentLib.run_section import RunSection
 from EMIMSegmentLib.self_test import SelfTest
-from EMIMSegmentLib.sequence_frame import browsers
 
 from EMIMLib import sample_data
 from EMIMLib.error_display import showError
 from EMIMLib.installation_section import InstallationSection
 from EMIMLib.parameter_gui import FIRST, connectGui, releaseNode
+from EMIMLib.sequence_frame import browsers
 
 
 class EMIMSegment(ScriptedLoadableModule):

@@ -13,6 +13,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from emim.cohort.folder import subjects_of
 from emim.cohort.patterns import canonical, canonical_patterns, match_modality
 from emim.replace import replace_file
 from EMIMLib import EmimError
@@ -21,7 +22,7 @@ from EMIMLib.models import folderName
 from EMIMLib.patient import patientNumber, studyUID
 
 from .loaded_studies import ADDED, LoadedStudy, StudyVolume, namesOf
-from .patients_table import PatientRow, addPatients
+from .patients_table import PatientRow, addPatients, readPatients
 
 Patterns = Mapping[str, Sequence[str]]
 
@@ -84,8 +85,9 @@ def checkStudies(
 ) -> None:
     """Raise an :class:`EmimError` where the ``studies`` cannot be written as they are.
 
-    That is when none is included, a name is taken or no folder name, a study has no or several volumes of a
-    modality, a scan would not recognise the modality, or the folder is that of the practice cohort.
+    That is when none is included, a name is taken or no folder name, a scan would take one patient for
+    several, a study has no or several volumes of a modality, a scan would not recognise the modality, or the
+    folder is that of the practice cohort.
     """
     from emim.phantom.generate import DESCRIPTION  # loads SimpleITK
 
@@ -99,11 +101,13 @@ def checkStudies(
     chosen = [study for study in studies if study.included]
     if not chosen:
         raise EmimError(_("No study is chosen."), hint=_("Tick the studies to add."))
-    taken = {name.casefold() for name in namesOf(folder)}
+    present = namesOf(folder)
+    taken = {name.casefold() for name in present}
     for study in chosen:
         _checkName(study.name, taken)
         taken.add(study.name.casefold())
         _checkModalities(study, canonical_patterns(patterns))
+    _checkPatients(studies, folder, present)
 
 
 def fileName(modality: str) -> str:
@@ -120,6 +124,27 @@ def _checkName(name: str, taken: set[str]) -> None:
         raise EmimError(
             _("“{name}” is taken; nothing is overwritten.").format(name=name), hint=_("Choose another name.")
         )
+
+
+def _checkPatients(studies: Sequence[LoadedStudy], folder: Path, present: set[str]) -> None:
+    """Refuse names by which a scan would take one patient for two, who may fall on both sides of a split."""
+    there = {row.case: row.patient for row in readPatients(folder)}
+    there |= {study.added: study.patient for study in studies if study.added and study.patient}
+    cases = [(case, patient) for case, patient in there.items() if case in present]
+    subjects = subjects_of([*present, *(study.name for study in studies if study.included)])
+    for study in studies:
+        if not study.included or not study.patient:
+            continue
+        others = [case for case, patient in cases if patient == study.patient]
+        if others and subjects[study.name] not in {subjects[case] for case in others}:
+            raise EmimError(
+                _(
+                    "“{first}” and “{second}” are one patient, but by these names a scan would take them for "
+                    "two, one perhaps for training and one for testing."
+                ).format(first=others[0], second=study.name),
+                hint=_("Name them like case-001 and case-001_ses-2: alike, with a number, before _ses-."),
+            )
+        cases.append((study.name, study.patient))
 
 
 def _checkModalities(study: LoadedStudy, patterns: Patterns) -> None:

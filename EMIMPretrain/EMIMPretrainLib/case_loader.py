@@ -86,6 +86,14 @@ def loadPrediction(caseId: str, file: str | Path) -> Any:
     return node
 
 
+def labelNode(file: str | Path) -> Any:
+    """The segmentation node of a label map of a case, its own or exported; None where it is not loaded."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node.GetAttribute(FILE) == str(file) or isExported(node, file):
+            return node
+    return None
+
+
 def caseOf(segmentation: Any) -> str:
     """The id of the case that a segmentation belongs to or was drawn on; empty when that is not known."""
     image = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
@@ -128,9 +136,8 @@ def _loadImage(caseId: str, modality: str, file: str) -> Any:
 
 def _loadLabel(row: CaseRow, file: str, image: Any, structures: Sequence[dict[str, Any]]) -> None:
     """The label map as a segmentation, so that it can be corrected in Segment Editor."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(FILE) == file or isExported(node, file):
-            return
+    if labelNode(file) is not None:
+        return
     labelmap = _read(slicer.util.loadLabelVolume, file)
     own = file == row.label.path
     try:

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from EMIMLib.path_edit import followPath
 
-from .evaluation_run import Evaluation
+from .evaluation_run import Evaluation, ScoredCase
 from .panel_state import PanelState
 from .rich_text import AMBER, RED, bold, colored, lines, plain
 from .short_task import ShortTask
@@ -35,7 +35,9 @@ class EvaluateSection:
         self.task = ShortTask(state, ui.evaluateButton, progress, title, self._begin, self._onDone)
         ui.evaluatePathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         followPath(ui.evaluatePathLineEdit, self._onPath)
-        ui.evaluationTable.connect("cellDoubleClicked(int,int)", self._onDoubleClicked)
+        ui.evaluationTable.connect("cellActivated(int,int)", self._onActivated)  # a double-click, Enter
+        ui.evaluationTable.connect("itemSelectionChanged()", self._updateShowButton)
+        ui.evaluationShowButton.connect("clicked(bool)", self._onShow)
         ui.openEvaluationButton.connect("clicked(bool)", self._onOpenFolder)
         self._show(None)
 
@@ -55,7 +57,10 @@ class EvaluateSection:
         if monitor is None or not monitor.canInstall:
             return _("Select a fine-tuning run that is finished.")
         if monitor.classifies:
-            return _("Only segmentation is judged here; for classes there is “emim evaluate --classes”.")
+            return _(
+                "Only segmentation is judged here. Classification is judged by its own validation, see "
+                "Watch; for a separate test see the README."
+            )
         return ""
 
     def _folder(self) -> str:
@@ -80,7 +85,12 @@ class EvaluateSection:
     def _show(self, evaluation: Evaluation | None) -> None:
         ui = self.ui
         self._shown = evaluation
-        for widget in (ui.evaluationLabel, ui.evaluationTable, ui.openEvaluationButton):
+        for widget in (
+            ui.evaluationLabel,
+            ui.evaluationTable,
+            ui.evaluationShowButton,
+            ui.openEvaluationButton,
+        ):
             widget.setVisible(evaluation is not None)
         if evaluation is not None:
             ui.evaluationLabel.text = lines(_sentences(evaluation))
@@ -91,6 +101,8 @@ class EvaluateSection:
         table.clear()
         table.setRowCount(1 + len(evaluation.cases))
         setUpTable(table, [_("Case"), *names], stretched=0)
+        for column in range(1, 1 + len(names)):
+            table.horizontalHeaderItem(column).setToolTip(_explanation())
         fitHeight(table, 1 + len(evaluation.cases), most=10)
         mean = _("Mean of {n}").format(n=len(evaluation.cases))
         self._fillRow(
@@ -99,6 +111,7 @@ class EvaluateSection:
         for number, case in enumerate(evaluation.cases, 1):
             cells = [_("failed") if case.error else _scores(case.dice[n], case.hd95[n]) for n in names]
             self._fillRow(number, case.row.id, cells, case.error)
+        self._updateShowButton()
 
     def _fillRow(self, number: int, first: str, cells: list[str], error: str = "") -> None:
         for column, text in enumerate([first, *cells]):
@@ -113,15 +126,35 @@ class EvaluateSection:
             item.setFont(font)
             self.ui.evaluationTable.setItem(number, column, item)
 
+    def _chosen(self) -> ScoredCase | None:
+        """The case that is chosen in the table."""
+        rows = self.ui.evaluationTable.selectionModel().selectedRows()
+        number = rows[0].row() if rows else 0  # the first row has the means
+        return self._shown.cases[number - 1] if number else None
+
+    def _updateShowButton(self) -> None:
+        reason = "" if self._chosen() else _("Choose a case in the table.")
+        self.ui.evaluationShowButton.enabled = not reason
+        self.ui.evaluationShowButton.toolTip = reason or _(
+            "Show the labels of this case, filled, and the model's outlines."
+        )
+
+    def _onActivated(self, row: int, column: int) -> None:
+        self._showChosen()
+
+    def _onShow(self, checked: bool = False) -> None:
+        self._showChosen()
+
     @onceAtATime
-    def _onDoubleClicked(self, row: int, column: int) -> None:
-        if row == 0:  # the means
+    def _showChosen(self) -> None:
+        case = self._chosen()
+        if case is None:
             return
         with shownErrors(wait=True):
             if self.state.previewing:  # its views are linked and all axial
                 self.state.previewing = False
                 self.logic.endPreview()
-            self.logic.loadScoredCase(self._shown.cases[row - 1], self._shown.model)
+            self.logic.loadScoredCase(case, self._shown.model)
         self.state.changed()
 
     def _onOpenFolder(self, checked: bool = False) -> None:
@@ -162,6 +195,14 @@ def _sentences(evaluation: Evaluation) -> list[str]:
 def _names(names: list[str]) -> str:
     more = _(" and {n} more").format(n=len(names) - NAMED) if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def _explanation() -> str:
+    return _(
+        "Dice · HD95. Dice: how much label and result overlap, from 0 (not at all) to 1 (equal). "
+        "HD95: how far their surfaces lie apart, in mm, without the farthest 5 %; 0 where they are equal, "
+        "the diagonal of the image where one of them is empty and the other is not."
+    )
 
 
 def _scores(dice: float, hd95: float) -> str:

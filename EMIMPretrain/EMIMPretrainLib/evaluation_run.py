@@ -118,7 +118,7 @@ class EvaluationRun(CoreTask):
             name: {"dice": s["dice"]["mean"], "hd95": s["hd95"]["mean"], "both_empty": s["both_empty"]}
             for name, s in result["summary"].items()
         }
-        cases = [_case(c, result["images"][c["id"]], result["failures"]) for c in result["cases"]]
+        cases = [_case(c, result) for c in result["cases"]]
         seen = result["seen"]
         self.evaluation = Evaluation(
             self.model,
@@ -158,12 +158,19 @@ def _remarks(warnings: Sequence[dict], cases: Sequence[dict[str, Any]]) -> list[
     return [f"{', '.join(ids)}: {text}" for text, ids in found.items()]
 
 
-def _case(case: dict[str, Any], images: dict[str, str], failures: dict[str, str]) -> ScoredCase:
-    cells = {modality: Cell("ok", path) for modality, path in images.items()}
+def _case(case: dict[str, Any], result: dict[str, Any]) -> ScoredCase:
+    of = case["id"]
     return ScoredCase(
-        CaseRow(case["id"], case["id"], cells, Cell("ok", case["reference"])),
+        CaseRow(
+            id=of,
+            subject=of,
+            cells={modality: Cell("ok", path) for modality, path in result["images"][of].items()},
+            label=Cell("ok", case["reference"]),
+            recode={int(value): meant for value, meant in result["recode"][of].items()},
+            segments=result["segments"][of],
+        ),
         case["prediction"] or "",
         {s["structure"]: s["dice"] for s in case["scores"]},
         {s["structure"]: s["hd95"] for s in case["scores"]},
-        failures.get(case["id"]) or case["error"] or "",
+        result["failures"].get(of) or case["error"] or "",
     )

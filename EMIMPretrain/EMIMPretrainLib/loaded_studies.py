@@ -20,6 +20,7 @@ from emim.cohort.vocabulary import PATTERNS
 from EMIMLib import EmimError
 from EMIMLib.guessing import LoadedExamination, loadedExaminations
 from EMIMLib.patient import patientKey, studyUID
+from EMIMLib.sequence_frame import frameOf
 from EMIMLib.volume_problem import volumeProblem
 
 from .case_loader import CASE
@@ -27,7 +28,7 @@ from .patients_table import PatientRow, readPatients
 
 ADDED = "EMIM.added"  # attribute of a volume: the case folder that it was written to
 _NUMBERED = re.compile(r"case-(\d+)", re.IGNORECASE)
-_SESSION = re.compile(r"_ses-\d+$")
+SESSION = re.compile(r"_ses-[^\W_]+$")  # at the end of the name of a further study of a patient
 
 
 @dataclass
@@ -57,16 +58,28 @@ class LoadedStudy:
         name: of the case folder.
         volumes: all volumes of the study.
         included: it is written.
-        note: why it is not proposed to be written; else empty.
         patient: equal for studies of one patient; "" when that is not known.
+        added: the case that it is in the cohort folder already; "" where it is not.
     """
 
     title: str
     name: str
     volumes: list[StudyVolume]
     included: bool
-    note: str
     patient: str
+    added: str
+
+    @property
+    def proposed(self) -> bool:
+        """Whether to write it, where the user has not said."""
+        return not self.added and any(volume.modality for volume in self.volumes)
+
+    @property
+    def note(self) -> str:
+        """Why it is not proposed to be written; else empty."""
+        if self.added:
+            return _("in the folder already, as {case}").format(case=self.added)
+        return "" if self.proposed else _("no volume of it is chosen")
 
 
 class _Sought(NamedTuple):
@@ -130,11 +143,9 @@ def _study(examination: LoadedExamination, folder: Path, listed: Sequence[Patien
         *(r.case for r in listed if r.study and r.study == studyUID(nodes[0])),
     ]
     added = next((case for case in cases if case and (folder / case).is_dir()), "")
-    included = not added and any(v.modality for v in volumes)
-    note = _("in the folder already, as {case}").format(case=added) if added else ""
-    if not included and not added:
-        note = _("no volume of it is chosen")
-    return LoadedStudy(examination.name, added, volumes, included, note, patientKey(nodes[0]))
+    study = LoadedStudy(examination.name, added, volumes, False, patientKey(nodes[0]), added)
+    study.included = study.proposed
+    return study
 
 
 def _recognised(one) -> StudyVolume:
@@ -144,7 +155,11 @@ def _recognised(one) -> StudyVolume:
 
 def _leftOut(node: Any, reason: str) -> StudyVolume:
     """A volume that is left out; what is wrong with the volume itself comes before ``reason``."""
-    problem, case = volumeProblem(node), node.GetAttribute(CASE)
+    problem, case, frame = volumeProblem(node), node.GetAttribute(CASE), frameOf(node)
+    if frame:
+        reason = _("it is only frame {number} of {count} of the sequence “{sequence}”").format(
+            **frame._asdict()
+        )
     if case:
         reason = _("it was loaded from a cohort, case {case}").format(case=case)
     usable = not (problem and problem.blocking)
@@ -179,8 +194,8 @@ def _nameCases(studies: Sequence[LoadedStudy], folder: Path, listed: Sequence[Pa
     """Give the studies that have no name yet the next free ones; a known patient keeps the number."""
     taken = namesOf(folder) | {row.case for row in listed}
     number = max((int(found[1]) for name in taken if (found := _NUMBERED.match(name))), default=0)
-    subjects = {row.patient: _SESSION.sub("", row.case) for row in reversed(listed) if row.patient}
-    subjects |= {s.patient: _SESSION.sub("", s.name) for s in studies if s.name and s.patient}
+    subjects = {row.patient: SESSION.sub("", row.case) for row in reversed(listed) if row.patient}
+    subjects |= {s.patient: SESSION.sub("", s.name) for s in studies if s.name and s.patient}
     for study in sorted(studies, key=lambda s: not s.included):
         if study.name:
             continue

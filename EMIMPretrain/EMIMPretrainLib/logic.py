@@ -34,6 +34,7 @@ from EMIMLib import EmimError, dependencies, terminology
 from EMIMLib import settings as machine
 from EMIMLib.models import InstalledModel, ModelRegistry
 from EMIMLib.pattern_arguments import patternArguments
+from EMIMLib.segmentation_position import bestPosition, jumpTo
 
 from . import (
     add_studies,
@@ -373,6 +374,8 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
     def loadScoredCase(self, case: ScoredCase, model: str | Path) -> list[Any]:
         """Show a case with its label, filled, and what the model has segmented, as outlines.
 
+        The slice views go to where the label shows most, or, where it is empty, what the model has segmented.
+
         Returns:
             The volume nodes.
 
@@ -381,8 +384,12 @@ class EMIMPretrainLogic(ScriptedLoadableModuleLogic):
         """
         structures = structure_list.structuresFromCore(self.registry.find(model).card.structures)
         volumes = case_loader.loadCase(case.row, structures=structures)
+        shown = [case_loader.labelNode(case.row.label.path)]
         if case.prediction:
-            case_loader.loadPrediction(case.row.id, case.prediction)
+            shown.append(case_loader.loadPrediction(case.row.id, case.prediction))
+        positions = (bestPosition(node) for node in shown if node is not None)
+        if position := next(filter(None, positions), None):
+            jumpTo(position)
         return volumes
 
     # ---- watching

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -14,6 +15,7 @@ from EMIMLib.folder_edit import FolderEdit
 from .loaded_studies import LoadedStudy, StudyVolume, modalityNames
 from .patients_table import FILE
 from .shown_errors import onceAtATime, shownErrors
+from .study_choices import StudyChoices
 from .table_setup import setUpTable
 
 NAME, CHOICE, REMARK = range(3)  # columns
@@ -35,8 +37,11 @@ class StudiesDialog:
 
     def __init__(self, logic, folder: Path, patterns: dict[str, list[str]]) -> None:
         self._logic, self._patterns, self.folder = logic, patterns, Path(folder)
+        self._choices = StudyChoices()
+        self._keepPatients: bool | None = None  # None: the user has not said
+        self._folderEdited = False  # typed in, and not ended yet
         self._studies: list[LoadedStudy] = []
-        self._rows: list[LoadedStudy | StudyVolume] = []
+        self._rows: list[tuple[LoadedStudy, StudyVolume | None]] = []  # None: the row of the study itself
         proposed = logic.loadedStudies(self.folder, patterns)
         self.window = qt.QDialog(slicer.util.mainWindow())
         self.window.windowTitle = _("EMIM: add loaded studies to a cohort")
@@ -62,6 +67,8 @@ class StudiesDialog:
         about.wordWrap = True
         layout.addWidget(about)
         self.folderEdit = FolderEdit(self.folder, self._onFolder, _("Folder of the cohort; may be new."))
+        self.folderEdit.line.connect("textEdited(QString)", self._onFolderEdited)
+        self.folderEdit.line.connect("editingFinished()", self._onFolderEnded)
         layout.addWidget(self.folderEdit)
         self.table = qt.QTableWidget()
         self.table.toolTip = _("Tick the studies to add, and say which modality each volume is.")
@@ -74,6 +81,7 @@ class StudiesDialog:
             "Case, DICOM Patient ID and Study Instance UID, in the folder. By it, later studies of a patient "
             "get the patient's number also another day. Do not pass it on with the images."
         )
+        self.patientsBox.connect("clicked(bool)", self._onKeepPatients)
         layout.addWidget(self.patientsBox)
         self.reasonLabel = qt.QLabel()
         self.reasonLabel.textFormat = qt.Qt.PlainText
@@ -92,48 +100,75 @@ class StudiesDialog:
         for button in (self.addButton, self.cancelButton):
             button.autoDefault = False  # Enter ends a name, it does not write
         layout.addLayout(buttons)
+        self._checkTimer = qt.QTimer(self.window)
+        self._checkTimer.setSingleShot(True)
+        self._checkTimer.setInterval(0)
+        self._checkTimer.connect("timeout()", self._check)
 
     def _show(self, studies: list[LoadedStudy]) -> None:
-        self._studies = studies
-        self._rows = [row for study in studies for row in (study, *study.volumes)]
-        self.patientsBox.checked = (self.folder / FILE).exists()
+        rows = [(study, volume) for study in studies for volume in (None, *study.volumes)]
+        shown = [_key(*row) for row in self._rows]
+        self._studies, self._rows = studies, rows
+        self.patientsBox.checked = (
+            (self.folder / FILE).exists() if self._keepPatients is None else self._keepPatients
+        )
+        if shown != [_key(*row) for row in rows]:  # else the click that ended the folder may be on a row
+            self._makeRows()
+        self._update()
+
+    def _makeRows(self) -> None:
         wasBlocked = self.table.blockSignals(True)
         self.table.setRowCount(0)
         self.table.setRowCount(len(self._rows))
-        for number, row in enumerate(self._rows):
-            show = self._showStudy if isinstance(row, LoadedStudy) else self._showVolume
-            show(number, row)
+        for number, (study, volume) in enumerate(self._rows):
+            first = qt.QTableWidgetItem(study.title if volume is None else "      " + volume.name)
+            self.table.setItem(number, NAME, first)
+            if volume is None:
+                font = qt.QFont()
+                font.setBold(True)
+                first.setFont(font)
+            self.table.setCellWidget(
+                number, CHOICE, self._nameEdit(number) if volume is None else self._box(number)
+            )
+            self.table.setItem(number, REMARK, qt.QTableWidgetItem())
         self.table.blockSignals(wasBlocked)
-        self._check()
 
-    def _showStudy(self, number: int, study: LoadedStudy) -> None:
-        first = qt.QTableWidgetItem(study.title)
-        font = qt.QFont()
-        font.setBold(True)
-        first.setFont(font)
-        first.setCheckState(qt.Qt.Checked if study.included else qt.Qt.Unchecked)
-        name = qt.QLineEdit(study.name)
-        name.toolTip = _("Name of the case and of its folder.")
-        name.connect("textChanged(QString)", lambda text: self._onNamed(study, text))
-        self._put(number, first, name, study.note)
+    def _nameEdit(self, number: int):
+        edit = qt.QLineEdit()
+        edit.toolTip = _("Name of the case and of its folder.")
+        edit.connect("textChanged(QString)", lambda text: self._onNamed(number, text))
+        return edit
 
-    def _showVolume(self, number: int, volume: StudyVolume) -> None:
-        box = qt.QComboBox()
+    def _box(self, number: int):
+        box = ctk.ctkComboBox()
+        box.scrollWheelEffect = ctk.ctkComboBox.NeverScroll  # the wheel scrolls the table
         box.toolTip = _("As which modality the volume is written.")
         box.addItem(_("left out"), "")
         for modality in modalityNames(self._patterns):
             box.addItem(modality, modality)
-        box.setCurrentIndex(box.findData(volume.modality))
-        box.enabled = volume.usable
-        box.connect("currentIndexChanged(int)", lambda index: self._onChosen(volume, box.itemData(index)))
-        self._put(number, qt.QTableWidgetItem("      " + volume.name), box, volume.reason)
+        box.connect("currentIndexChanged(int)", lambda index: self._onChosen(number, box.itemData(index)))
+        return box
 
-    def _put(self, number: int, first, choice, remark: str) -> None:
-        self.table.setItem(number, NAME, first)
-        self.table.setCellWidget(number, CHOICE, choice)
-        item = qt.QTableWidgetItem(remark)
-        item.setToolTip(remark)
-        self.table.setItem(number, REMARK, item)
+    def _update(self) -> None:
+        """Show in the rows what has been proposed and chosen."""
+        wasBlocked = self.table.blockSignals(True)
+        for number, (study, volume) in enumerate(self._rows):
+            widget = self.table.cellWidget(number, CHOICE)
+            wasWidgetBlocked = widget.blockSignals(True)
+            if volume is None:
+                state = qt.Qt.Checked if study.included else qt.Qt.Unchecked
+                self.table.item(number, NAME).setCheckState(state)
+                if widget.text.strip() != study.name:  # else it may be being typed
+                    widget.text = study.name
+            else:
+                widget.setCurrentIndex(widget.findData(volume.modality))
+                widget.enabled = volume.usable
+            widget.blockSignals(wasWidgetBlocked)
+            remark = study.note if volume is None else volume.reason
+            self.table.item(number, REMARK).setText(remark)
+            self.table.item(number, REMARK).setToolTip(remark)
+        self.table.blockSignals(wasBlocked)
+        self._check()
 
     def _check(self) -> None:
         """Say what keeps the studies from being added."""
@@ -150,23 +185,38 @@ class StudiesDialog:
     def _onFolder(self, folder: Path) -> None:
         with shownErrors():
             studies = self._logic.loadedStudies(folder, self._patterns)
+            self._choices.applyTo(studies)
             self.folder = folder
             self._show(studies)
         self.folderEdit.setFolder(self.folder)
 
+    def _onFolderEdited(self, text: str) -> None:
+        self._folderEdited = True
+
+    def _onFolderEnded(self) -> None:
+        """A click that ends the typing of the folder must not write what nobody has looked at."""
+        if self._folderEdited:
+            self._folderEdited = False
+            self.addButton.enabled = False
+            self._checkTimer.start()
+
     def _onTicked(self, number: int, column: int) -> None:
-        if column == NAME and isinstance(self._rows[number], LoadedStudy):
-            self._rows[number].included = self.table.item(number, NAME).checkState() == qt.Qt.Checked
-            self._check()
+        study, volume = self._rows[number]
+        if column == NAME and volume is None:
+            ticked = self.table.item(number, NAME).checkState() == qt.Qt.Checked
+            self._choices.tick(study, ticked)
+            self._update()
 
-    def _onNamed(self, study: LoadedStudy, name: str) -> None:
-        study.name = name.strip()
-        self._check()
+    def _onNamed(self, number: int, name: str) -> None:
+        self._choices.rename(self._rows[number][0], name.strip(), self._studies)
+        self._update()
 
-    def _onChosen(self, volume: StudyVolume, modality: str) -> None:
-        volume.modality, volume.reason = modality, _("chosen by you")
-        self.table.item(self._rows.index(volume), REMARK).setText(volume.reason)
-        self._check()
+    def _onChosen(self, number: int, modality: str) -> None:
+        self._choices.choose(*self._rows[number], modality)
+        self._update()
+
+    def _onKeepPatients(self, checked: bool) -> None:
+        self._keepPatients = checked
 
     @onceAtATime
     def _onAdd(self) -> None:
@@ -174,3 +224,8 @@ class StudiesDialog:
             keep = self.patientsBox.checked
             self._logic.addStudies(self._studies, self.folder, self._patterns, keepPatients=keep)
             self.window.accept()
+
+
+def _key(study: LoadedStudy, volume: StudyVolume | None) -> tuple[str, str]:
+    """Equal for rows that show the same."""
+    return study.title, "" if volume is None else volume.nodeID

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import slicer
-import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
+from EMIMLib.segmentation_position import bestPosition, jumpTo
 from EMIMSegmentLib.result_nodes import probabilityVolumes, referenceVolume
 
 SURFACE = "Closed surface"  # MRML's name of the representation
@@ -32,9 +30,9 @@ def showResult(segmentation, reference=None, opacity: float = 0.5, surface: bool
     showSurface(segmentation, surface)
     if reference is not None:
         _setLayers(background=reference, foreground=None)
-    position = _bestPosition(segmentation)
+    position = bestPosition(segmentation)
     if position is not None:
-        _jumpTo(position)
+        jumpTo(position)
     if surface:
         _fitThreeD()
 
@@ -76,38 +74,6 @@ def _setLayers(background, foreground) -> None:
         fit=manager is not None,
         rotateToVolumePlane=manager is not None,
     )
-
-
-def _bestPosition(segmentation):
-    """World RAS mm where the largest structure shows most in each of the three planes; None: all empty."""
-    most, best = 0, None
-    for segmentID in segmentation.GetSegmentation().GetSegmentIDs():
-        image = slicer.vtkOrientedImageData()
-        segmentation.GetBinaryLabelmapRepresentation(segmentID, image)
-        if image.IsEmpty():
-            continue
-        scalars = vtk_to_numpy(image.GetPointData().GetScalars())
-        mask = scalars.reshape(image.GetDimensions()[::-1]) > 0
-        count = int(np.count_nonzero(mask))
-        if count > most:
-            # Not the centre: of scattered parts that is where there is nothing.
-            kji = [int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1))]
-            most, best = count, _world(segmentation, image, kji[::-1])
-    return best
-
-
-def _world(segmentation, image, ijk: list[int]) -> tuple[float, float, float]:
-    matrix, toWorld = vtk.vtkMatrix4x4(), vtk.vtkGeneralTransform()
-    image.GetImageToWorldMatrix(matrix)  # of the segmentation: parent transforms come on top
-    index = [n + low for n, low in zip(ijk, image.GetExtent()[::2], strict=True)]
-    parent = segmentation.GetParentTransformNode()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, None, toWorld)
-    return toWorld.TransformPoint(matrix.MultiplyPoint((*index, 1))[:3])
-
-
-def _jumpTo(position) -> None:
-    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        node.JumpSliceByOffsetting(*position)
 
 
 def _fitThreeD() -> None:

@@ -12,8 +12,8 @@ from emim.inference.inputs import modality_called
 from EMIMLib import EmimError
 from EMIMLib.guessing import examinationNumbers
 from EMIMLib.patient import itemName, patientItem, patientKey, studyItem
+from EMIMLib.sequence_frame import frameOf
 from EMIMLib.volume_problem import volumeProblem
-from EMIMSegmentLib.sequence_frame import frameOf
 
 
 class Problem(NamedTuple):

@@ -1,8 +1,10 @@
 """Cases, subjects and labels told from the names in a folder; no file is read here."""
 
+from pathlib import Path
+
 import pytest
 
-from emim.cohort.folder import find_in_folder
+from emim.cohort.folder import find_in_folder, subjects_of
 
 
 def found_in(tmp_path, paths, **options):
@@ -21,6 +23,15 @@ def described(found):
         + " label" * len(c.labels)
         for c in found.cases
     ]
+
+
+def test_names_of_folders_tell_subjects_as_a_scan_does(tmp_path):
+    names = ["case-001", "case-001_ses-2", "a1_2020-01-02", "a1", "b7_v2", "b7_v1", "anna", "anna_ses-2"]
+    names += ["sub-03_ses-pre", "sub-03_ses-post", "BraTS-GLI-00012-000", "ses-1"]
+    cases = found_in(tmp_path, " ".join(f"{name}/T1.nrrd" for name in names)).cases
+    scanned = {Path(c.images["T1"][0]).parent.name: c.subject for c in cases}
+    assert subjects_of(names) == scanned
+    assert scanned["case-001_ses-2"] == "case-001" and scanned["anna_ses-2"] == "anna_ses-2"
 
 
 LAYOUTS = {

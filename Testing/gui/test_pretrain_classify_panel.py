@@ -148,7 +148,7 @@ def test_the_worker_is_told_task_classes_and_mode(classifying, host, tmp_path, m
 
 def test_a_classification_run_is_watched(panel, host, tmp_path):
     run = tmp_path / "essais" / "Artig"
-    run.mkdir(parents=True)
+    (run / "model").mkdir(parents=True)
     config = {"version": 1, "command": "finetune", "task": "classification", "train": {"steps": 40}}
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     scores = {
@@ -172,6 +172,7 @@ def test_a_classification_run_is_watched(panel, host, tmp_path):
     assert "Recognised: benign 90%, malignant 70%." in ui.verdictLabel.text
     assert not ui.showPreviewButton.enabled and "no picture" in ui.showPreviewButton.toolTip
     assert not ui.previewLabel.isVisibleTo(panel.parent)
+    assert not ui.evaluateButton.enabled and "by its own validation" in ui.evaluateModelLabel.text
     assert ui.showRankButton.text == "Show accuracy plot"
     ui.showRankButton.click()
     plots = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")

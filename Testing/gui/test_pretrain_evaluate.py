@@ -42,6 +42,8 @@ ANSWER = {
         for case, dice, error in (("a", 1.0, None), ("b", 0.0, "There is no prediction."), ("c", 0.5, None))
     ],
     "images": {case: {"T1": f"/data/{case}_T1.nii.gz"} for case in "abc"},
+    "recode": {"a": {}, "b": {}, "c": {"1": 2, "2": 1}},
+    "segments": {case: [{"name": "Œdème", "value": 2, "color": None, "terminology": None}] for case in "abc"},
     "failures": {"b": "T1 and FLAIR do not overlap."},
     "seen": {"learned": {"d": "training of <b>x"}, "pretrained": ["a"], "doubts": ["Who knows?"]},
 }
@@ -103,10 +105,16 @@ def test_a_run_is_judged_on_what_it_has_not_seen(panel, host, run, cohort_folder
     assert (results / "scores.txt").is_file() and (results / "sub-003.seg.nrrd").is_file()
     shot(host, panel, "evaluated", 1200)
 
-    panel.ui.evaluationTable.cellDoubleClicked.emit(0, 0)  # the means show nothing
-    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    for _again in range(2):
-        panel.ui.evaluationTable.cellDoubleClicked.emit(1, 0)
+    assert "in mm" in panel.ui.evaluationTable.horizontalHeaderItem(1).toolTip()
+    show = panel.ui.evaluationShowButton
+    assert not show.enabled and "Choose a case" in show.toolTip
+    panel.ui.evaluationTable.selectRow(0)  # the means show nothing
+    panel.ui.evaluationTable.cellActivated.emit(0, 0)
+    assert not show.enabled and not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    panel.ui.evaluationTable.selectRow(1)
+    panel.ui.evaluationTable.cellActivated.emit(1, 0)
+    assert show.enabled
+    show.click()
     label, prediction = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert label.GetDisplayNode().GetVisibility2DFill() and label.GetDisplayNode().GetVisibility()
     display = prediction.GetDisplayNode()
@@ -119,6 +127,7 @@ def test_a_run_is_judged_on_what_it_has_not_seen(panel, host, run, cohort_folder
     other = written_run(settings.runsFolder() / "autre", "finetune", done=5)
     panel.runs.attach(other)
     assert not panel.ui.evaluationTable.visible and not panel.ui.evaluateButton.enabled
+    assert not show.visible
     panel.runs.attach(run)
     assert panel.ui.evaluationTable.visible
 
@@ -139,6 +148,7 @@ def test_what_must_be_known_of_the_scores_is_said(panel, host, run, tmp_path, mo
         ["c", "0.50 · 41.0"],
         ["a", "1.00 · 41.0"],
     ]
+    assert [case.row.recode for case in panel.evaluation.evaluations[run].cases] == [{}, {1: 2, 2: 1}, {}]
     assert panel.ui.evaluationTable.item(1, 0).toolTip() == "T1 and FLAIR do not overlap."
     said = panel.ui.evaluationLabel.text
     for part in (

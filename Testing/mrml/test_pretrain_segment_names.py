@@ -9,11 +9,17 @@ import slicerhost
 
 slicerhost.start()
 import slicer  # noqa: E402
-from EMIMPretrainLib import run_inputs  # noqa: E402
+import vtk  # noqa: E402
+from EMIMPretrainLib import run_inputs, slice_views  # noqa: E402
+from EMIMPretrainLib.evaluation_run import ScoredCase  # noqa: E402
 from EMIMPretrainLib.logic import EMIMPretrainLogic  # noqa: E402
 from EMIMPretrainLib.structures import segments, terminologyOf  # noqa: E402
 
 from emim.cohort.scan import scan  # noqa: E402
+from emim.config import NetworkConfig, PreprocessConfig, Structure  # noqa: E402
+from emim.networks.segmenter import Segmenter  # noqa: E402
+from emim.package.bundle import write_package  # noqa: E402
+from emim.package.model import ModelCard  # noqa: E402
 from EMIMLib import settings  # noqa: E402
 
 SIZE = (20, 18, 16)  # i, j, k
@@ -32,6 +38,21 @@ def masks(names):
     for name, mask in found.items():
         mask[BOXES[name]] = True
     return found
+
+
+def package(folder):
+    """A model of both segments that has learned nothing."""
+    network = NetworkConfig(filters=2, blocks=(1, 1))
+    card = ModelCard(
+        name="both",
+        modalities=("T1",),
+        structures=(Structure("tumour", (1,), 1, (230, 159, 0)), Structure("edema", (2,), 2, (0, 9, 9))),
+        overlapping=False,
+        preprocess=PreprocessConfig(spacing=(6.0, 6.0, 6.0)),
+        network=network,
+        crop=16,
+    )
+    return write_package(folder / "model", card, Segmenter(1, 3, network).state_dict())
 
 
 def save(folder, case, drawn):
@@ -103,6 +124,64 @@ def test_segments_keep_their_names_and_meaning(logic, folder):
     slicer.mrmlScene.Clear()
     logic.loadCase(table.row("p3"), structures=[{**tumour, "name": "lesion"}])
     assert {s.GetName() for s in segments(slicer.util.getNode("p3 label"))} == {"lesion", "edema"}
+
+
+def test_a_judged_case_is_shown_with_its_own_names(logic, folder, tmp_path):
+    """Also where the values of its file are not the model's, and from then on."""
+    evaluation = logic.evaluate(
+        package(tmp_path), folder, tmp_path / "judged", waitForCompletion=True
+    ).evaluation
+    (case,) = [c for c in evaluation.cases if c.row.id == "p3"]
+    assert case.row.recode == {1: 2, 2: 1} and [s["name"] for s in case.row.segments] == ["tumour", "edema"]
+    logic.loadScoredCase(case, evaluation.model)
+    table = logic.scan(folder, waitForCompletion=True).table
+    (volume,) = logic.loadCase(table.row("p3"), structures=logic.structuresFromCohort(table))
+    node = slicer.util.getNode("p3 label")
+    drawn = masks(["tumour", "edema"])
+    for name, mask in drawn.items():
+        identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+        np.testing.assert_array_equal(array > 0, mask)
+
+
+def test_the_views_go_to_the_label_or_else_to_the_result(logic, folder, tmp_path):
+    row = logic.scan(folder, waitForCompletion=True).table.row("p1")
+    model = package(tmp_path)
+
+    def shown(prediction=""):
+        logic.loadScoredCase(ScoredCase(row, prediction, {}, {}, ""), model)
+        ras_to_ijk, position = vtk.vtkMatrix4x4(), [0.0, 0.0, 0.0, 1.0]
+        slicer.util.getNode("p1 T1").GetRASToIJKMatrix(ras_to_ijk)
+        for axis, view in ((2, "Red"), (0, "Yellow"), (1, "Green")):
+            position[axis] = slice_views.sliceNode(view).GetSliceToRAS().GetElement(axis, 3)
+        i, j, k = (round(x) for x in ras_to_ijk.MultiplyPoint(position)[:3])
+        return k, j, i
+
+    (volume,) = logic.loadCase(row)
+
+    def draw(node, name, mask):
+        identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+        values = mask.astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(values, node, identifier, volume)
+
+    nothing, tumour, corner = (
+        np.zeros(SIZE[::-1], bool),
+        masks(["tumour"])["tumour"],
+        np.zeros(SIZE[::-1], bool),
+    )
+    corner[12:15, 13:16, 2:5] = True
+    label = slicer.util.getNode("p1 label")
+    draw(label, "edema", nothing)
+    assert tumour[shown()]
+    draw(label, "tumour", nothing)
+    result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    result.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    result.GetSegmentation().AddEmptySegment("tumour", "tumour")
+    draw(result, "tumour", corner)
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(tmp_path / "p1.seg.nrrd"))
+    assert storage.WriteData(result)
+    assert corner[shown(str(tmp_path / "p1.seg.nrrd"))]
 
 
 def test_a_run_reads_the_labels_as_the_panel_does(logic, folder, tmp_path):

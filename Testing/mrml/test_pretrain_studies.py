@@ -124,6 +124,60 @@ def test_what_is_left_out_and_why():
     assert equal["t1"].modality == equal["t1_tra"].modality == "" and "choose" in equal["t1"].reason
 
 
+def test_one_frame_of_a_series_goes_in_only_when_the_user_says_so(tmp_path):
+    nodes = study("4711", "1.2.1", t1=1, flair=2)
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "perfusion")
+    for n in range(3):
+        sequence.SetDataNodeAtValue(nodes["t1"], str(n))
+    browser = slicer.mrmlScene.AddNode(slicer.vtkMRMLSequenceBrowserNode())
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(nodes["t1"], sequence, False)
+    (one,) = logic().loadedStudies(tmp_path)
+    volumes = {v.name: v for v in one.volumes}
+    frame = volumes[nodes["t1"].GetName()]
+    assert (frame.modality, frame.usable) == ("", True) and volumes["flair"].modality == "FLAIR"
+    assert "frame 1 of 3 of the sequence “perfusion”" in frame.reason
+    frame.modality = "T1"
+    logic().addStudies([one], tmp_path)
+    assert written(tmp_path) == ["case-001/FLAIR.nrrd", "case-001/T1.nrrd"]
+
+
+def test_names_that_make_two_patients_of_one_are_refused(tmp_path):
+    study("4711", "1.2.1", t1=1)
+    study("4711", "1.2.2", t1=2)
+    study("4712", "1.2.3", t1=3)
+    studies = logic().loadedStudies(tmp_path)
+
+    def named(*names):
+        for one, name in zip(studies, names, strict=True):
+            one.name = name
+        logic().checkStudies(studies, tmp_path)
+
+    for names in (("tumour-01", "case-001_ses-2"), ("anna", "anna_ses-2")):
+        with pytest.raises(EmimError, match="“" + "” and “".join(names) + "” are one patient") as error:
+            named(*names, "case-002")
+        assert "case-001_ses-2" in error.value.hint
+    for first, second in (("tumour-01", "tumour-01_ses-2"), ("sub-1_ses-pre", "sub-1_ses-post")):
+        named(first, second, "case-002")
+        cases = [path.name for path in logic().addStudies(studies, tmp_path / "new" / first)]
+        subjects = {row.id: row.subject for row in scan(tmp_path / "new" / first).rows}
+        assert cases == [first, second, "case-002"] and subjects[first] == subjects[second]
+    studies[0].included = False  # what is not written counts for nothing
+    named("tumour-01", "case-001", "case-002")
+
+    # In the folder already: known from the scene, or from the list of patients.
+    logic().addStudies(studies, tmp_path, keepPatients=True)
+    for forget in (False, True):
+        if forget:
+            slicer.mrmlScene.Clear()
+            study("4711", "1.2.1", t1=1)
+        last = next(s for s in logic().loadedStudies(tmp_path) if not s.added)
+        assert last.name == "case-001_ses-2"
+        last.name = "tumour-01"
+        with pytest.raises(EmimError, match="“case-001” and “tumour-01” are one patient"):
+            logic().addStudies([last], tmp_path)
+
+
 def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path):
     with pytest.raises(EmimError, match="No volume") as error:
         logic().loadedStudies(tmp_path)

@@ -119,7 +119,34 @@ class ctkPushButton(W.QPushButton):
 
 @stand_in
 class ctkComboBox(W.QComboBox):
-    locals().update(properties(defaultText=(str, ""), scrollWheelEnabled=(bool, True)))
+    NeverScroll, AlwaysScroll, ScrollWithFocus, ScrollWithNoVScrollBar = range(4)
+    locals().update(
+        properties(defaultText=(str, ""), scrollWheelEffect=(int, AlwaysScroll, "_setFocusPolicy"))
+    )
+
+    def _setFocusPolicy(self):
+        focused = self.scrollWheelEffect == self.ScrollWithFocus
+        self.setFocusPolicy(Qt.StrongFocus if focused else Qt.WheelFocus)
+
+    def wheelEvent(self, event):
+        if self._scrolls():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+    def _scrolls(self):
+        if self.scrollWheelEffect == self.ScrollWithFocus:
+            return self.hasFocus()
+        if self.scrollWheelEffect == self.ScrollWithNoVScrollBar:
+            return not any(area.verticalScrollBar().isVisible() for area in _scroll_areas(self))
+        return self.scrollWheelEffect == self.AlwaysScroll
+
+
+def _scroll_areas(widget):
+    """Those that the widget lies in."""
+    while widget := widget.parentWidget():
+        if isinstance(widget, W.QAbstractScrollArea):
+            yield widget
 
 
 @stand_in

@@ -109,6 +109,13 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
     return found
 
 
+def subjects_of(names: Iterable[str]) -> dict[str, str]:
+    """Whom folders of these names, side by side and each with the images of a case, are taken to be of."""
+    subjects = {name: _split_session(name)[0] or name for name in names}
+    people = _people(set(subjects.values()))
+    return {name: people.get(subject, subject) for name, subject in subjects.items()}
+
+
 def is_utf8(path: Path) -> bool:
     """Whether ITK can open the file: where a name is not UTF-8, it ends the process."""
     return _printable(path) == str(path)

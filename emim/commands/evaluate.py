@@ -161,6 +161,11 @@ def _segment(
     _refuse_changed(options.segment, cases)
     return {r["case"]: r["output"] for r in results if "error" not in r}, {
         "images": {c.id: c.images for c in cases},
+        "recode": {c.id: c.recode for c in cases},
+        "segments": {
+            r.id: [s.to_dict() for s in found.segments if s.value in (r.label_values or ())]
+            for r in found.rows
+        },
         "failures": {r["case"]: r["error"]["what"] for r in results if "error" in r},
     }
 
