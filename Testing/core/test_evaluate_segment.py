@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from test_inference import CARD, CORE, LESION, affine_of, threshold_state, write_scan
 
 from emim.cli import main
+from emim.cohort.folder import find_in_folder
 from emim.config import Structure
 from emim.inference import batch
 from emim.inference.done_cases import changed_results
@@ -141,3 +142,12 @@ def test_of_an_earlier_version_the_time_tells_of_a_correction(judge, tmp_path):
         record["time"] -= 3600 if record["case"] == "a" else 0
     log.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert changed_results(out, "ab") == [out / "a.seg.nrrd"]
+
+
+def test_results_inside_a_cohort_are_no_labels_of_it(judge, tmp_path):
+    assert judge(tmp_path / "out")[0] == 0
+    found = find_in_folder(tmp_path)
+    assert (str(tmp_path / "out"), "results of EMIM") in found.ignored
+    assert "labels" in str(found) and "out/a.seg.nrrd" not in str(found)
+    code, told = judge(tmp_path, "--overwrite")
+    assert code == 2 and "would be taken for labels" in told and not (tmp_path / "a.seg.nrrd").exists()

@@ -13,7 +13,7 @@ from recorder import Recorder
 
 from emim.cli import main
 from emim.cohort.case import Cohort
-from emim.cohort.coding import common_coding
+from emim.cohort.coding import common_coding, warn_of_recoding
 from emim.cohort.scan import scan
 from emim.cohort.table import json_rows, summary, text_table, write_table
 from emim.cohort.volume import VolumeFacts, inspect
@@ -129,6 +129,16 @@ def test_a_name_whose_value_is_taken_gets_another(tmp_path):
     found = scan(tmp_path)
     assert names_of(found) == {"tumour": 1, "edema": 2, "cyst": 3}
     assert row(found, "p1").label_values == (2, 3) and found.label_values == (1, 2, 3)
+
+
+def test_values_given_by_hand_are_told_what_they_mean(swapped, tmp_path, told):
+    """Which values that are depends on the other files, so nobody could know."""
+    warn_of_recoding(scan(swapped), told, "Mind them.")
+    assert len(told.told) == 1 and "read as 1 tumour, 2 edema" in told.told[0].casefold()
+    for name in ("a", "b"):
+        add_case(tmp_path / "alike", name, AGREED)
+    warn_of_recoding(scan(tmp_path / "alike"), told, "Mind them.")
+    assert len(told.told) == 1
 
 
 def test_a_part_of_the_cohort_keeps_the_coding(swapped, tmp_path):

@@ -11,9 +11,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from emim.config import Structure
 from emim.errors import EmimError
+from emim.events import Events
 from emim.volumes.segments import Segment, same_name
 
 
@@ -64,6 +66,13 @@ def recoding(segments: Iterable[Segment], coding: Iterable[Segment]) -> dict[int
 def in_words(segments: Iterable[Segment]) -> str:
     """``1 tumour, 2 edema``."""
     return ", ".join(f"{s.value} {s.name}" for s in segments)
+
+
+def warn_of_recoding(found: Any, events: Events, hint: str) -> None:
+    """Tell with which values labels are read, where files of the scan number their segments differently."""
+    if any(row.recode and row.label for row in found.rows):
+        what = f"Labels number their segments differently; they are read as {in_words(found.segments)}."
+        events.warning(what, found.source, hint)
 
 
 def refuse_other_values(structures: Iterable[Structure], coding: Sequence[Segment]) -> None:

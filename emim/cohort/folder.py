@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from emim.cohort.dicom import is_dicom_name
@@ -22,6 +23,7 @@ from emim.cohort.patterns import (
 )
 from emim.cohort.vocabulary import BRAIN_LABEL
 
+DONE_LOG = ".segmented-*.jsonl"  # lies beside results of EMIM, see emim.inference.done_cases
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
 _SESSION = (
@@ -88,8 +90,9 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
         patterns: see :mod:`emim.cohort.patterns`.
         label: patterns of label files; empty: the built-in recognition.
     """
-    files, ignored = [], []
-    for path in _walk(folder):
+    paths, results = _walk(folder)
+    files, ignored = [], [(_printable(path), "results of EMIM") for path in results]
+    for path in paths:
         kind = _recognise(path, folder, patterns, label)
         if isinstance(kind, str):
             ignored.append((_printable(path), kind))
@@ -126,18 +129,25 @@ def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All files, through linked folders as well (data sets are often links), each folder once."""
-    files, seen = [], set()
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files, through linked folders as well (data sets are often links), each folder once.
+
+    Folders inside in which EMIM has segmented cases come apart: what it painted is no label to learn from.
+    """
+    files, results, seen = [], [], set()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
+        if Path(root) != folder and any(fnmatch(n, DONE_LOG) for n in names):
+            results.append(Path(root))
+            folders.clear()
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         files += [Path(root, n) for n in sorted(names)]
-    return files
+    return files, results
 
 
 def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple[str, ...]) -> _File | str:

@@ -226,7 +226,8 @@ def _layers_problem(header: Any, layers: int, segments: tuple[Segment, ...] | No
         )
     return (
         f"its segments overlap ({layers} layers), but a voxel of a label can have one value only; "
-        "subtract them from each other in 3D Slicer (Segment Editor, Logical operators) and save it again"
+        "subtract them from each other in 3D Slicer (Segment Editor, Logical operators), collapse the layers "
+        "(Segmentations, Binary labelmap layers) and save it again"
     )
 
 

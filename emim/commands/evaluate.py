@@ -64,6 +64,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, events: Events) -> int:
+    from emim.cohort.coding import warn_of_recoding
     from emim.evaluation.model_coding import check_names, model_coding
     from emim.evaluation.seen import cases_seen
     from emim.evaluation.segmentation import evaluate, labelled_cases, warn_of_left_out
@@ -93,6 +94,8 @@ def _evaluate(options: argparse.Namespace, events: Events) -> int:
     else:
         values = {v for row in found.rows for v in row.label_values or ()}
         structures, _ = structures_of_values(values, found.segments)
+    if not options.model:
+        warn_of_recoding(found, events, "Predictions other than .seg.nrrd must have these values.")
     seen, predictions, more = None, options.predictions, {}
     if options.model:
         labelled = {row.id for row in found.rows if row.label}

@@ -44,7 +44,7 @@ class Seen:
         """What is to be told beside the scores of the cases ``scored``."""
         told = []
         if inside := {i: where for i, where in self.learned.items() if i in scored}:
-            told.append(f"Not new to the model, so that their scores flatter it: {_by_place(inside)}.")
+            told.append(f"Not new to the model, and thus no test of it: {_by_place(inside)}.")
         if outside := {i: where for i, where in self.learned.items() if i not in scored}:
             told.append(f"Left out, as they are not new to the model: {_by_place(outside)}.")
         if self.pretrained:

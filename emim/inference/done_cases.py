@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emim.cohort.folder import DONE_LOG
 from emim.errors import EmimError
 from emim.inference.job import Job, Options
 from emim.inference.outputs import file_checksum
@@ -118,7 +119,7 @@ class DoneLog:
     """
 
     def __init__(self, folder: Path, rank: int, made_with: str) -> None:
-        self._file, self._made_with = folder / f".segmented-{rank}.jsonl", made_with
+        self._file, self._made_with = folder / DONE_LOG.replace("*", str(rank)), made_with
 
     def begin(self, cases: Iterable[str]) -> None:
         """Tell what is going to be done.
@@ -165,7 +166,7 @@ def _label(folder: Path, record: Record) -> Path:
 
 
 def _records(folder: Path) -> Iterator[Record]:
-    for file in folder.glob(".segmented-*.jsonl"):
+    for file in folder.glob(DONE_LOG):
         for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emim.cohort.case import Cohort
-from emim.cohort.coding import refuse_other_values
+from emim.cohort.coding import refuse_other_values, warn_of_recoding
 from emim.cohort.scan import Scan
 from emim.config import FinetuneConfig
 from emim.errors import Cancelled, EmimError
@@ -120,6 +120,8 @@ def finetune(
                 on_first_rank(lambda: record_classes(run, found))
                 for what, hint in warnings:
                     events.warning(what, config.init, hint)
+                if planned.structures:
+                    warn_of_recoding(found, events, "Values given for structures mean these.")
             return _train(run, used, split, cache)
 
 
