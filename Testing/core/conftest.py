@@ -90,3 +90,18 @@ def seen_rates(monkeypatch):
         return seen
 
     return watch
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The cases that the network of a batch was asked for, as they come."""
+    from emim.inference.batch import Worker
+
+    cases, run = [], Worker.run
+
+    def counted(self, job, ready):
+        cases.append(job.case)
+        return run(self, job, ready)
+
+    monkeypatch.setattr(Worker, "run", counted)
+    return cases

@@ -25,19 +25,6 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def segmented(monkeypatch):
-    """The cases that the network was asked for."""
-    cases, run = [], batch.Worker.run
-
-    def counted(self, job, ready):
-        cases.append(job.case)
-        return run(self, job, ready)
-
-    monkeypatch.setattr(batch.Worker, "run", counted)
-    return cases
-
-
-@pytest.fixture
 def judge(model, tmp_path, capsys):
     """Two cases with labels in ``labels``; a call judges the model: exit code and what it said."""
     (tmp_path / "labels").mkdir()
@@ -69,11 +56,11 @@ def corrected(file):
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
-def test_labels_are_neither_replaced_nor_taken_for_results(judge, segmented, tmp_path, more):
+def test_labels_are_neither_replaced_nor_taken_for_results(judge, computed, tmp_path, more):
     labels = {f: f.read_bytes() for f in (tmp_path / "labels").iterdir()}
     code, told = judge(tmp_path / "labels", *more)
     assert code == 2 and "overwrite an input" in told and "a.seg.nrrd" in told
-    assert {f: f.read_bytes() for f in (tmp_path / "labels").iterdir()} == labels and not segmented
+    assert {f: f.read_bytes() for f in (tmp_path / "labels").iterdir()} == labels and not computed
 
 
 def test_results_that_have_become_labels_are_not_scored_by_themselves(judge, tmp_path):
@@ -86,13 +73,13 @@ def test_results_that_have_become_labels_are_not_scored_by_themselves(judge, tmp
     assert judge(tmp_path / "new", "--overwrite")[0] == 0
 
 
-def test_overwrite_is_of_the_scores_and_what_is_segmented_stays(judge, segmented, tmp_path):
+def test_overwrite_is_of_the_scores_and_what_is_segmented_stays(judge, computed, tmp_path):
     out, scores = tmp_path / "out", tmp_path / "scores.json"
-    assert judge(out)[0] == 0 and segmented == ["a", "b"]
+    assert judge(out)[0] == 0 and computed == ["a", "b"]
     first = scores.read_bytes()
     assert judge(out)[0] == 2
     scores.write_text("{}", encoding="utf-8")
-    assert judge(out, "--overwrite")[0] == 0 and segmented == ["a", "b"]
+    assert judge(out, "--overwrite")[0] == 0 and computed == ["a", "b"]
     assert scores.read_bytes() == first
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -115,7 +102,7 @@ def test_a_file_beside_the_results_is_no_prediction_of_a_case_that_failed(judge,
     assert scores["failed"] == 2 and scores["cases"][0]["scores"][0]["dice"] == 0
 
 
-def test_a_correction_is_not_scored_as_the_work_of_the_model(judge, segmented, tmp_path):
+def test_a_correction_is_not_scored_as_the_work_of_the_model(judge, computed, tmp_path):
     out = tmp_path / "out"
     assert judge(out)[0] == 0 and changed_results(out, "ab") == []
     drawn = corrected(out / "b.seg.nrrd")
@@ -125,7 +112,7 @@ def test_a_correction_is_not_scored_as_the_work_of_the_model(judge, segmented, t
     assert code == 2 and "changed since" in told and "b.seg.nrrd" in told and "another folder" in told
     assert (out / "b.seg.nrrd").read_bytes() == drawn and (tmp_path / "scores.json").read_bytes() == scores
     (out / "b.seg.nrrd").rename(tmp_path / "mine.seg.nrrd")  # as it is told to
-    assert judge(out, "--overwrite")[0] == 0 and segmented == ["a", "b", "b"]
+    assert judge(out, "--overwrite")[0] == 0 and computed == ["a", "b", "b"]
     assert (tmp_path / "scores.json").read_bytes() == scores
 
 

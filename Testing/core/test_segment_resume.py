@@ -34,19 +34,6 @@ def cohort(tmp_path):
     return Cohort(("FLAIR",), tuple(cases))
 
 
-@pytest.fixture
-def computed(monkeypatch):
-    """The cases that the network was asked for, as they come."""
-    cases, run = [], batch.Worker.run
-
-    def counted(self, job, ready):
-        cases.append(job.case)
-        return run(self, job, ready)
-
-    monkeypatch.setattr(batch.Worker, "run", counted)
-    return cases
-
-
 def go(model, cohort, out, **options):
     return segment(model, None, out, cohort=cohort, device="cpu", overlay=False, **options)
 
