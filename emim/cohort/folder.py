@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -24,6 +25,7 @@ from emim.cohort.patterns import (
 from emim.cohort.vocabulary import BRAIN_LABEL
 
 DONE_LOG = ".segmented-*.jsonl"  # lies beside results of EMIM, see emim.inference.done_cases
+MADE = "segmented by EMIM: to learn from it, put it among the labels of another folder"
 _NUMBER = r"[-_ ]?\d+[a-z]?"
 _DATE = r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_T]?\d{4,6})?"
 _SESSION = (
@@ -90,10 +92,11 @@ def find_in_folder(folder: Path, patterns: Patterns | None = None, label: tuple[
         patterns: see :mod:`emim.cohort.patterns`.
         label: patterns of label files; empty: the built-in recognition.
     """
-    paths, results = _walk(folder)
-    files, ignored = [], [(_printable(path), "results of EMIM") for path in results]
+    paths = _walk(folder)
+    made = _segmented(paths)
+    files, ignored = [], []
     for path in paths:
-        kind = _recognise(path, folder, patterns, label)
+        kind = MADE if path in made else _recognise(path, folder, patterns, label)
         if isinstance(kind, str):
             ignored.append((_printable(path), kind))
         else:
@@ -129,25 +132,34 @@ def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All files, through linked folders as well (data sets are often links), each folder once.
-
-    Folders inside in which EMIM has segmented cases come apart: what it painted is no label to learn from.
-    """
-    files, results, seen = [], [], set()
+def _walk(folder: Path) -> list[Path]:
+    """All files, through linked folders as well (data sets are often links), each folder once."""
+    files, seen = [], set()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        if Path(root) != folder and any(fnmatch(n, DONE_LOG) for n in names):
-            results.append(Path(root))
-            folders.clear()
-            continue
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         files += [Path(root, n) for n in sorted(names)]
-    return files, results
+    return files
+
+
+def _segmented(files: Iterable[Path]) -> set[Path]:
+    """What EMIM has segmented, by the records of its batches: no labels to learn from."""
+    made = set()
+    for log in (f for f in files if fnmatch(f.name, DONE_LOG)):
+        try:
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:  # not ours to read
+            continue
+        for line in lines:
+            try:
+                made.add(log.parent / Path(json.loads(line)["result"]["output"]).name)
+            except (ValueError, LookupError, TypeError):  # cut off, begun or failed
+                continue
+    return made
 
 
 def _recognise(path: Path, folder: Path, patterns: Patterns | None, label: tuple[str, ...]) -> _File | str:

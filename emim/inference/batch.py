@@ -47,10 +47,6 @@ def segment_cohort(
         raise EmimError("The cohort has no usable case.", hint="`emim scan` says what is wrong with each.")
     if folder.is_file():
         raise EmimError("For a cohort the output is a folder, but this is a file.", folder)
-    images = (Path(path).absolute() for case in cases for path in case.images.values())
-    if extension == ".seg.nrrd" and any(folder.absolute() in path.parents for path in images):
-        hint = "Give a folder of its own, such as results inside of it."
-        raise EmimError("Results among the images would be taken for labels by the next scan.", folder, hint)
     results = [
         failure(i, {}, EmimError(f"Left out by the scan: {why}"), events, DONE) for i, why in left_out.items()
     ]
