@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import (
     Compose,
     RandAdjustContrast,
@@ -35,10 +36,19 @@ class Augmentation:
 
     def __init__(self, keys: tuple[str, ...], spatial: Compose, intensity: Compose) -> None:
         self.keys, self.spatial, self.intensity = keys, spatial, intensity
+        self._others_track = get_track_meta()
 
     def __call__(self, sample: dict[str, torch.Tensor], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Transform ``sample`` (entries (C, Z, Y, X)); every random choice comes from ``rng``."""
-        sample = dict(sample)
+        set_track_meta(False)  # keeping a history of each tensor takes MONAI longer than transforming it
+        try:
+            return self._transformed(dict(sample), rng)
+        finally:
+            set_track_meta(self._others_track)
+
+    def _transformed(
+        self, sample: dict[str, torch.Tensor], rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
         air = sample["input"] == 0
         self.intensity.set_random_state(int(rng.integers(2**31)))
         # Air stays zero: its level says nothing about tissue, and a missing modality has none.
