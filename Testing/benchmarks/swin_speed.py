@@ -3,7 +3,7 @@
 A step is a forward pass and the gradients of all weights. Every arm is a process of its own; the arms take
 turns, and ratios are taken round by round. MONAI's arm is what a MONAI user runs: windows of 7 tokens and the
 default memory allocator. Others tell apart what the difference is due to: the heap setting alone (ours
-without, MONAI's with it), and MONAI's network with the windows that ours takes, which is the same arithmetic.
+without, MONAI's with it).
 
 Processor time is given beside wall time because other work on the machine does not enter it.
 """
@@ -23,10 +23,15 @@ from measure.machine import machine_line
 
 from emim.machine.heap import keep_large_blocks
 from emim.networks.swin import HEAD, PATCH, WINDOW, SwinEncoder
-from emim.networks.swin_windows import window_side
 
 MODALITIES = 4
 STAGES = (2, 2, 2, 2)
+ARMS = {
+    "ours": "EMIM",
+    "ours-default-allocator": "EMIM, default allocator",
+    "monai": f"MONAI, windows of {WINDOW}",
+    "monai-heap": "MONAI, large blocks kept in the heap",
+}
 
 
 def main() -> None:
@@ -38,7 +43,7 @@ def main() -> None:
     p.add_argument(
         "--steps", type=int, default=2, help="measured steps of each process, after one not measured"
     )
-    p.add_argument("--arm", choices=arms(64), help=argparse.SUPPRESS)
+    p.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     o = p.parse_args()
     if o.arm:
         print(json.dumps(measure(o)))
@@ -48,7 +53,7 @@ def main() -> None:
     size = ["--crop", str(o.crop), "--batch", str(o.batch), "--filters", str(o.filters)]
     rounds = []
     for number in range(o.rounds):
-        order = list(arms(o.crop))
+        order = list(ARMS)
         rounds.append({})
         for arm in order if number % 2 else order[::-1]:
             command = [sys.executable, __file__, "--arm", arm, "--steps", str(o.steps), *size]
@@ -56,21 +61,10 @@ def main() -> None:
             print(f"round {number + 1}, {arm}: {rounds[-1][arm]['wall']:.2f} s", file=sys.stderr)
     print("| arm | step, wall | step, processor | peak memory | wall: MONAI ÷ arm | processor: MONAI ÷ arm |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for arm, what in arms(o.crop).items():
+    for arm, what in ARMS.items():
         wall, cpu, memory = (statistics.median(r[arm][k] for r in rounds) for k in ("wall", "cpu", "memory"))
         ratios = " | ".join(spread([r["monai"][k] / r[arm][k] for r in rounds]) for k in ("wall", "cpu"))
         print(f"| {what} | {wall:.2f} s | {cpu:.2f} s | {memory / 2**30:.1f} GiB | {ratios} |")
-
-
-def arms(crop: int) -> dict[str, str]:
-    same = window_side(crop // PATCH, WINDOW)
-    return {
-        "ours": "EMIM",
-        "ours-default-allocator": "EMIM, default allocator",
-        "monai": f"MONAI, windows of {WINDOW}",
-        "monai-heap": "MONAI, large blocks kept in the heap",
-        "monai-same-windows": f"MONAI, windows of {same}",
-    }
 
 
 def measure(o: argparse.Namespace) -> dict[str, float]:
@@ -80,8 +74,7 @@ def measure(o: argparse.Namespace) -> dict[str, float]:
     if o.arm.startswith("ours"):
         network = SwinEncoder(MODALITIES, o.filters, STAGES)
     else:
-        same = window_side(o.crop // PATCH, WINDOW)
-        network = monai_encoder(o.filters, same if o.arm == "monai-same-windows" else WINDOW)
+        network = monai_encoder(o.filters)
     x = torch.randn(o.batch, MODALITIES, o.crop, o.crop, o.crop)
     wall, cpu = [], []
     for _ in range(1 + o.steps):
@@ -94,14 +87,14 @@ def measure(o: argparse.Namespace) -> dict[str, float]:
     return {"wall": statistics.median(wall[1:]), "cpu": statistics.median(cpu[1:]), "memory": memory}
 
 
-def monai_encoder(filters: int, window: int) -> torch.nn.Module:
+def monai_encoder(filters: int) -> torch.nn.Module:
     from monai.networks.nets import swin_unetr
 
     # MONAI moves the channels with einops, which may be missing here.
     swin_unetr.rearrange = lambda x, pattern: x.movedim(1, -1) if pattern.endswith("c") else x.movedim(-1, 1)
     heads = [filters // HEAD * 2**i for i in range(len(STAGES))]
     return swin_unetr.SwinTransformer(
-        MODALITIES, filters, (window,) * 3, (PATCH,) * 3, STAGES, heads, downsample="mergingv2"
+        MODALITIES, filters, (WINDOW,) * 3, (PATCH,) * 3, STAGES, heads, downsample="mergingv2"
     )
 
 

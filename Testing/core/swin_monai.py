@@ -13,9 +13,6 @@ import re
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
-
-from emim.networks.swin import WINDOW
 
 # MONAI's "merging" joins the eight neighbours in this order of (Z, Y, X), written as binary numbers.
 MERGING = (0b000, 0b100, 0b010, 0b001, 0b110, 0b101, 0b011, 0b111)
@@ -32,14 +29,11 @@ RENAMED = (
 )
 
 
-def from_monai(
-    state: Mapping[str, torch.Tensor], downsample: str = "merging", window: int = WINDOW
-) -> dict[str, torch.Tensor]:
+def from_monai(state: Mapping[str, torch.Tensor], downsample: str = "merging") -> dict[str, torch.Tensor]:
     """``state`` of a SwinUNETR, or of its ``swinViT`` alone with that prefix, renamed and rearranged.
 
     Args:
         downsample: SwinUNETR's argument: merging (its default) or mergingv2.
-        window: SwinUNETR's ``window_size``, the ``window`` of :class:`emim.networks.swin.SwinEncoder`.
 
     Returns:
         All but ``tokens.value``, which MONAI does not have.
@@ -53,10 +47,5 @@ def from_monai(
         if downsample == "merging" and ".downsample." in name:
             blocks = value.unflatten(-1, (8, -1))
             value = torch.stack([blocks[..., MERGING.index(i), :] for i in range(8)], -2).flatten(-2)
-        if name.endswith("relative_position_bias_table"):
-            # Windows may be one token wider here; the bias of offsets that MONAI did not have is 0.
-            side = 2 * window - 1
-            table = value.view(side, side, side, -1)
-            value = F.pad(table, (0, 0, 1, 1, 1, 1, 1, 1)).flatten(0, 2)
         result[name] = value
     return result

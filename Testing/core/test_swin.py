@@ -17,7 +17,7 @@ from emim.networks.build import build_pretrainer, build_segmenter
 from emim.networks.swin import SwinEncoder
 from emim.networks.swin_attention import biased_attention
 from emim.networks.swin_segmenter import SwinSegmenter
-from emim.networks.swin_windows import cut, join, window_boxes, window_side
+from emim.networks.swin_windows import cut, join, window_boxes
 from emim.networks.transfer import transfer
 
 NETWORK = NetworkConfig(backbone="swin", filters=16, stages=(2, 1))
@@ -34,18 +34,31 @@ def network(decoder="light", modalities=3, config=NETWORK):
 
 
 @pytest.mark.parametrize(
-    ("side", "aim", "window"),
-    [(48, 7, 6), (56, 7, 7), (32, 7, 8), (12, 7, 6), (6, 7, 6), (4, 7, 4), (26, 7, 2)],
+    ("side", "windows", "shifted"),
+    [
+        (56, [7] * 8, [3, *[7] * 7, 4]),
+        (32, [7, 7, 6, 6, 6], [3, 7, 7, 6, 6, 3]),
+        (16, [6, 5, 5], [3, 5, 5, 3]),
+        (26, [7, 7, 6, 6], [3, 7, 7, 6, 3]),  # twice a prime
+        (8, [4, 4], [2, 4, 2]),
+        (7, [7], [7]),
+        (1, [1], [1]),
+    ],
 )
-def test_windows_divide_the_grid(side, aim, window):
-    assert window_side(side, aim) == window
+def test_windows_are_few_and_even_and_shifted_by_half(side, windows, shifted):
+    for wanted, half in ((windows, False), (shifted, True)):
+        sizes = {}
+        for boxes in (b for same in window_boxes((side, 1, 1), 7, half) for b in same):
+            sizes |= {boxes.start[0] + i * boxes.size[0]: boxes.size[0] for i in range(boxes.count[0])}
+        assert [size for _, size in sorted(sizes.items())] == wanted
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize("grid", [(6, 4, 9), (3, 12, 2)])
+@pytest.mark.parametrize("grid", [(6, 4, 9), (3, 12, 2), (5, 7, 11)])
 def test_boxes_hold_every_token_once(grid, shifted):
     boxes = window_boxes(grid, 3, shifted)
-    assert len(boxes) == (3 ** sum(n > window_side(n, 3) for n in grid) if shifted else 1)
+    sizes = [{b.size for b in same} for same in boxes]
+    assert all(len(s) == 1 for s in sizes) and len(set().union(*sizes)) == len(boxes)
     tokens = torch.arange(2.0 * grid[0] * grid[1] * grid[2]).view(2, *grid, 1).double().requires_grad_()
     parts = cut(tokens, boxes)
     assert torch.equal(torch.cat([p.flatten() for p in parts]).sort()[0], tokens.detach().flatten())
@@ -58,8 +71,8 @@ def test_boxes_hold_every_token_once(grid, shifted):
 def test_tokens_of_a_box_are_neighbours_in_order():
     grid = torch.stack(torch.meshgrid(*(torch.arange(8) for _ in range(3)), indexing="ij"), -1)[None]
     boxes = window_boxes((8, 8, 8), 3, True)
-    for part, box in zip(cut(grid, boxes), boxes, strict=True):
-        corner = torch.stack(torch.meshgrid(*(torch.arange(n) for n in box.size), indexing="ij"), -1)
+    for part, same in zip(cut(grid, boxes), boxes, strict=True):
+        corner = torch.stack(torch.meshgrid(*(torch.arange(n) for n in same[0].size), indexing="ij"), -1)
         assert torch.equal(part - part[:, :1], corner.view(1, -1, 3).expand_as(part))
 
 
@@ -71,7 +84,7 @@ def plain_attention(qkv, bias):
     return ((q @ k.mT / q.shape[-1] ** 0.5 + bias).softmax(-1) @ v).transpose(1, 2)
 
 
-@pytest.mark.parametrize("at_once", [1, 2 * 20**2, 10**9])
+@pytest.mark.parametrize("at_once", [1, 2 * 20**2, 10 * 20**2, 10**9])
 def test_fused_attention_has_the_values_and_gradients_of_plain_matrices(at_once, monkeypatch):
     monkeypatch.setattr(swin_attention, "SCORES_AT_ONCE", at_once)
     torch.manual_seed(0)
@@ -131,7 +144,7 @@ def test_weights_of_monai_give_its_pyramid_and_gradients(monai_swin, downsample)
     ours = SwinEncoder(3, 16, (2, 2, 2, 2), window=2).double()
 
     def translate(state):
-        state = from_monai({f"swinViT.{n}": value for n, value in state.items()}, downsample, window=2)
+        state = from_monai({f"swinViT.{n}": value for n, value in state.items()}, downsample)
         return {n.removeprefix("encoder."): value for n, value in state.items()}
 
     for name, weight in theirs.named_parameters():
@@ -154,7 +167,7 @@ def test_weights_of_monai_give_its_segmentation(monai_swin):
     theirs = monai_swin.SwinUNETR(3, 2, feature_size=48, num_heads=(3, 6, 12, 24), window_size=2)
     ours = SwinSegmenter(3, 2, NetworkConfig(backbone="swin", filters=48))
     ours.encoder = SwinEncoder(3, 48, (2, 2, 2, 2), window=2)
-    loaded = ours.load_state_dict(from_monai(theirs.state_dict(), window=2), strict=False)
+    loaded = ours.load_state_dict(from_monai(theirs.state_dict()), strict=False)
     assert loaded.missing_keys == ["tokens.value"] and not loaded.unexpected_keys
     x = torch.randn(1, 3, 64, 32, 32)
     with torch.inference_mode():

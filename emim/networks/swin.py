@@ -4,8 +4,8 @@ Layers compute what those of MONAI's SwinUNETR do (with its ``mergingv2``), whic
 the same weights in both. Why not MONAI's own class: importing MONAI takes longer than torch before every
 segmentation, and the attention here is fused (:mod:`emim.networks.swin_attention`).
 
-One thing differs. MONAI cuts the grid into windows of 7 tokens and fills up with zeros, at a side of 96
-voxels by 59 % on two of four levels; here the windows are about 7 tokens wide and divide the grid.
+One thing differs. Where a side is no multiple of 7 tokens MONAI fills its windows up with zeros, at a side of
+96 voxels by 59 % on two of four levels; here it is divided evenly into windows of at most 7.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from emim.networks.swin_windows import Boxes, window_boxes
 
 HEAD = 16  # channels of an attention head
 PATCH = 2  # voxels a side of a token
-WINDOW = 7  # tokens a side of a window, about
+WINDOW = 7  # tokens a side of a window, at most
 
 
 class PatchEmbedding(nn.Module):
@@ -74,7 +74,7 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
 
-    def forward(self, x: torch.Tensor, boxes: list[Boxes]) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, boxes: list[list[Boxes]]) -> torch.Tensor:
         x = x + self.attn(self.norm1(x), boxes)
         return x + self.mlp(self.norm2(x))
 
@@ -85,7 +85,7 @@ class SwinStage(nn.Module):
     def __init__(self, width: int, blocks: int, window: int) -> None:
         super().__init__()
         self.window = window
-        self.blocks = nn.ModuleList(SwinBlock(width, window + 1) for _ in range(blocks))
+        self.blocks = nn.ModuleList(SwinBlock(width, window) for _ in range(blocks))
         self.downsample = PatchMerging(width)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +103,7 @@ class SwinEncoder(nn.Module):
         inputs: channels of the volume.
         filters: channels of a token of the finest level, a multiple of 16; each stage doubles them.
         stages: transformer blocks of each stage.
-        window: about the side of a window in tokens.
+        window: largest side of a window in tokens.
 
     Raises:
         EmimError: when the channels do not divide into heads, or a stage has no block.

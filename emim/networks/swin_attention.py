@@ -8,6 +8,7 @@ forward pass is the kernel's, and the backward pass is written out here, few win
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +37,12 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, boxes: list[Boxes]) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, boxes: list[list[Boxes]]) -> torch.Tensor:
         """Map tokens (B, Z, Y, X, C) to the same shape; each attends to those of its box."""
         parts = cut(self.qkv(x), boxes)
         attended = [
-            biased_attention(qkv.unflatten(-1, (3, self.heads, -1)), self._bias(box.size, qkv)).flatten(2)
-            for qkv, box in zip(parts, boxes, strict=True)
+            biased_attention(qkv.unflatten(-1, (3, self.heads, -1)), self._bias(same[0].size, qkv)).flatten(2)
+            for qkv, same in zip(parts, boxes, strict=True)
         ]
         return self.proj(join(attended, boxes, x.shape[1:4]))
 
@@ -101,15 +102,16 @@ def _attention_backward(gradient, qkv, bias, out) -> tuple[torch.Tensor, torch.T
     gradient = gradient.permute(2, 0, 1, 3).to(dtype).contiguous()
     dqkv, dbias = qkv.new_empty((3, *q.shape), dtype=dtype), torch.zeros_like(bias, dtype=dtype)
     step = max(1, SCORES_AT_ONCE // tokens**2)
-    for head in range(heads):
-        for first in range(0, windows, step):
-            at = (head, slice(first, first + step))
-            p = torch.baddbmm(bias[head].to(dtype), q[at], k[at].mT, alpha=scale).softmax(-1)
-            torch.bmm(p.mT, gradient[at], out=dqkv[2][at])
-            ds = torch.baddbmm(shift[at], gradient[at], v[at].mT).mul_(p)
-            dbias[head] += ds.sum(0)
-            torch.bmm(ds, k[at], out=dqkv[0][at])
-            torch.bmm(ds.mT, q[at], out=dqkv[1][at])
+    together = max(1, step // windows)  # heads, where they are small
+    for first_head, first in product(range(0, heads, together), range(0, windows, step)):
+        at = (slice(first_head, first_head + together), slice(first, first + step))
+        scores = bias[at[0], None].to(dtype).expand(-1, q[at].shape[1], -1, -1).flatten(0, 1)
+        q_, k_, v_, gradient_, shift_ = (x[at].flatten(0, 1) for x in (q, k, v, gradient, shift))
+        p = torch.baddbmm(scores, q_, k_.mT, alpha=scale).softmax(-1)
+        ds = torch.baddbmm(shift_, gradient_, v_.mT).mul_(p)
+        dbias[at[0]] += ds.unflatten(0, (-1, q[at].shape[1])).sum(1)
+        for out_, factor, other in ((dqkv[0], ds, k_), (dqkv[1], ds.mT, q_), (dqkv[2], p.mT, gradient_)):
+            torch.bmm(factor, other, out=out_[at].view_as(q_))
     dqkv[:2] *= scale
     return dqkv.permute(2, 3, 0, 1, 4).to(qkv.dtype), dbias.to(bias.dtype)
 
