@@ -8,7 +8,7 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from EMIMLib.path_edit import followPath
+from EMIMLib.path_edit import followPath, rememberPath
 
 from .evaluation_run import Evaluation, ScoredCase
 from .panel_state import PanelState
@@ -69,7 +69,7 @@ class EvaluateSection:
 
     def _begin(self, onEvent, onFinished):
         self._judged = self.state.monitor.folder
-        self.ui.evaluatePathLineEdit.addCurrentPathToHistory()
+        rememberPath(self.ui.evaluatePathLineEdit)
         table, folder, node = self.state.table, self._folder(), self.state.parameterNode
         return self.logic.evaluate(
             self.state.monitor,

@@ -7,7 +7,7 @@ import html
 import ctk
 from slicer.i18n import tr as _
 
-from EMIMLib.path_edit import followPath
+from EMIMLib.path_edit import followPath, rememberPath
 from EMIMSegmentLib.review_section import ReviewSection
 from EMIMSegmentLib.section_job import SectionJob
 
@@ -145,7 +145,7 @@ class BatchSection:
 
         folder = _path(ui.batchFolderPathLineEdit)
         for edit in (ui.batchFolderPathLineEdit, ui.batchOutputPathLineEdit):
-            edit.addCurrentPathToHistory()
+            rememberPath(edit)
         begin, options = self.logic.classifyBatch, {}
         if not self.state.classifies:
             begin = self.logic.batch

@@ -263,6 +263,25 @@ def test_path_line_tells_what_it_accepts():
     assert told == ["/a", "/b.csv"] and valid == [True, False, True, False]
 
 
+def test_path_line_takes_up_the_path_used_last_and_tells_of_its_list_being_put_in_order():
+    def line():
+        edit = ctk.ctkPathLineEdit()
+        edit.settingKey = "Probe"
+        return edit
+
+    edit, told = line(), []
+    for path in ("/a", "/b", "/a"):
+        edit.currentPath = path
+        edit.addCurrentPathToHistory()
+    edit.connect("currentPathChanged(QString)", told.append)
+    edit.addCurrentPathToHistory()
+    assert edit.currentPath == "/a" and told == ["/b", "/a"]
+    assert line().currentPath == "/a"
+    named = ctk.ctkPathLineEdit()
+    named.setObjectName("Probe")
+    assert named.currentPath == "", "without a key the list is never read"
+
+
 # Modules
 
 

@@ -13,6 +13,7 @@ import pytest
 import slicerhost
 
 slicerhost.start()
+import ctk  # noqa: E402
 import qt  # noqa: E402
 import SampleData  # noqa: E402
 import slicer  # noqa: E402
@@ -23,6 +24,7 @@ from EMIMLib.folder_edit import FolderEdit  # noqa: E402
 from EMIMLib.installation_section import InstallationSection  # noqa: E402
 from EMIMLib.job import Job  # noqa: E402
 from EMIMLib.log_pane import LogPane, duration  # noqa: E402
+from EMIMLib.path_edit import followPath, rememberPath  # noqa: E402
 from EMIMLib.worker import Worker  # noqa: E402
 
 HEADER = """\
@@ -482,6 +484,26 @@ def test_installer_uses_what_slicer_has(monkeypatch, version):
     ((requirements, constraints, options),) = calls
     assert requirements == ["monai>=1.5.1"] and constraints == "numpy===2.4.6\n"
     assert not options or (options["prompt_install"], options["prompt_restart"]) == (False, False)
+
+
+def test_paths_of_last_time_are_offered_and_not_filled_in():
+    def line():
+        edit, told = ctk.ctkPathLineEdit(), []
+        edit.settingKey = "Probe"
+        followPath(edit, told.append)
+        return edit, told
+
+    edit, told = line()
+    for path in ("/a", "/b", "/a"):
+        edit.currentPath = path
+        rememberPath(edit)
+    assert edit.currentPath == "/a" and told == ["/a", "/b", "/a"], "told of what the user chose only"
+    again, told = line()
+    offered = again.findChild(qt.QComboBox)
+    assert again.currentPath == "" and not told
+    assert [offered.itemText(i) for i in range(offered.count)] == ["/a", "/b"]
+    again.currentPath = ""
+    assert not told
 
 
 def test_installer_asks_nobody_in_tests(host, monkeypatch):

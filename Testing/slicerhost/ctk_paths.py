@@ -4,9 +4,11 @@ import enum
 import re
 
 from PySide6 import QtWidgets as W
-from PySide6.QtCore import Property, Signal
+from PySide6.QtCore import Property, QSettings, Signal
 
 from slicerhost.widget_classes import properties, stand_in
+
+MOST = 5  # paths in a history
 
 
 @stand_in
@@ -21,7 +23,7 @@ class ctkPathLineEdit(W.QWidget):
         properties(
             filters=(int, 0x3F),
             nameFilters=("QStringList", ()),
-            settingKey=(str, ""),
+            settingKey=(str, "", "retrieveHistory"),
             label=(str, ""),
             showBrowseButton=(bool, True),
             showHistoryButton=(bool, True),
@@ -34,9 +36,12 @@ class ctkPathLineEdit(W.QWidget):
         super().__init__(parent)
         layout = W.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self._edit, browse = W.QLineEdit(), W.QToolButton()
+        self._combo, browse = W.QComboBox(), W.QToolButton()
+        self._combo.setEditable(True)
+        self._combo.setInsertPolicy(W.QComboBox.NoInsert)
+        self._edit = self._combo.lineEdit()
         browse.setText("…")
-        layout.addWidget(self._edit)
+        layout.addWidget(self._combo, 1)
         layout.addWidget(browse)
         self._valid = False
         self._edit.textChanged.connect(self._changed)
@@ -59,8 +64,38 @@ class ctkPathLineEdit(W.QWidget):
 
     currentPath = Property(str, _get, setCurrentPath)
 
+    def retrieveHistory(self):
+        """As CTK's: an empty line takes up the latest path."""
+        path = self.currentPath
+        wasBlocked = self.blockSignals(True)
+        self._combo.clear()
+        self._combo.addItems(self._history()[:MOST])
+        self._combo.setCurrentIndex(-1)
+        if path:
+            self.setCurrentPath(path)
+        self.blockSignals(wasBlocked)
+        if not path:
+            self._combo.setCurrentIndex(0)
+
     def addCurrentPathToHistory(self):
-        """The stand-in keeps no history."""
+        """As CTK's: taking the path out of the list and putting it back is told by signals."""
+        path = self.currentPath
+        if not path:
+            return
+        QSettings().setValue(self._historyKey(), [path, *(p for p in self._history() if p != path)])
+        if (index := self._combo.findText(path)) >= 0:
+            self._combo.removeItem(index)
+        while self._combo.count >= MOST:
+            self._combo.removeItem(self._combo.count - 1)
+        self._combo.insertItem(0, path)
+        self._combo.setCurrentIndex(0)
+
+    def _historyKey(self):
+        return "ctkPathLineEdit/" + (self.settingKey or self.objectName())
+
+    def _history(self):
+        found = QSettings().value(self._historyKey()) or []
+        return [found] if isinstance(found, str) else list(found)
 
 
 @stand_in
