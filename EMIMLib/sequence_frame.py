@@ -20,7 +20,7 @@ def browsers() -> list:
     return slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
 
 
-def frameOf(volume) -> Frame | None:
+def sequenceFrame(volume) -> Frame | None:
     """What a volume shows now of a sequence that has several frames; None for any other volume."""
     for browser in browsers():
         sequence = browser.GetSequenceNode(volume)

@@ -20,7 +20,7 @@ from emim.cohort.vocabulary import PATTERNS
 from EMIMLib import EmimError
 from EMIMLib.guessing import LoadedExamination, loadedExaminations
 from EMIMLib.patient import patientKey, studyUID
-from EMIMLib.sequence_frame import frameOf
+from EMIMLib.sequence_frame import sequenceFrame
 from EMIMLib.volume_problem import volumeProblem
 
 from .case_loader import CASE
@@ -155,7 +155,7 @@ def _recognised(one) -> StudyVolume:
 
 def _leftOut(node: Any, reason: str) -> StudyVolume:
     """A volume that is left out; what is wrong with the volume itself comes before ``reason``."""
-    problem, case, frame = volumeProblem(node), node.GetAttribute(CASE), frameOf(node)
+    problem, case, frame = volumeProblem(node), node.GetAttribute(CASE), sequenceFrame(node)
     if frame:
         reason = _("it is only frame {number} of {count} of the sequence “{sequence}”").format(
             **frame._asdict()

@@ -12,7 +12,7 @@ from emim.inference.inputs import modality_called
 from EMIMLib import EmimError
 from EMIMLib.guessing import examinationNumbers
 from EMIMLib.patient import itemName, patientItem, patientKey, studyItem
-from EMIMLib.sequence_frame import frameOf
+from EMIMLib.sequence_frame import sequenceFrame
 from EMIMLib.volume_problem import volumeProblem
 
 
@@ -124,7 +124,7 @@ def _frames(usable: dict) -> list[Problem]:
     """What is shown of sequences, of which the model sees no more than that."""
     problems = []
     for modality, node in usable.items():
-        frame = frameOf(node)
+        frame = sequenceFrame(node)
         if frame is not None:
             what = _("“{volume}” shows frame {number} of {count} of the sequence “{sequence}”.")
             hint = _(
