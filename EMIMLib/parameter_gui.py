@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import slicer
-from slicer.parameterNodeWrapper import GuiConnector, createGuiConnector
+import vtk
+from slicer.parameterNodeWrapper import createGuiConnector
 
 FIRST = 10.0  # priority of the observer that calls releaseNode: before Slicer's models of the scene
 
 
-def connectGui(parameterNode: Any, ui: Any) -> int:
-    """Bind every widget of ``ui`` that names a parameter (SlicerParameterName) to the wrapped node.
+class GuiBinding:
+    """Widgets and parameters that follow each other, from now until :meth:`release`.
 
-    The node's own ``connectGui`` returns None in some versions of Slicer (its issue 7547), so that the
-    widgets would go on writing to nodes that are shown no more.
+    In place of the wrapped node's own ``connectGui``. That one writes every widget at every keystroke: "0"
+    became "0.000" before a decimal point could follow. In some versions of Slicer it returns no tag for
+    ``disconnectGui`` (issue 7547), or leaves its observer with the node, which crashes once the garbage
+    collector has taken what the observer refers to.
 
     Args:
-        ui: what ``slicer.util.childWidgetVariables`` returns.
-
-    Returns:
-        The tag for ``disconnectGui``.
+        parameterNode: the wrapped node.
+        ui: what ``slicer.util.childWidgetVariables`` returns; its widgets that name a parameter
+            (SlicerParameterName) are bound.
+        onModified: called after the node was modified, when the widgets show it.
     """
-    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
-    named.pop(None, None)
-    return parameterNode.connectParametersToGui(
-        {name: _connector(widget, parameterNode.dataType(name)) for name, widget in named.items()}
-    )
 
+    def __init__(self, parameterNode: Any, ui: Any, onModified: Callable[[], None]) -> None:
+        self._node, self._callback, self._showing = parameterNode, onModified, False
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+        named.pop(None, None)
+        self._connectors = {
+            name: createGuiConnector(widget, parameterNode.dataType(name)) for name, widget in named.items()
+        }
+        self._show()
+        for name, connector in self._connectors.items():
+            connector.onChanged(partial(self._store, name))
+        self._observation = parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onModified)
 
-def _connector(widget: Any, datatype: Any) -> GuiConnector:
-    """Slicer's connector, but one that leaves a widget alone which shows the value already.
+    def release(self) -> None:
+        """Let widgets and node go their own ways."""
+        for connector in self._connectors.values():
+            connector.onChanged(None)
+        self._node.RemoveObserver(self._observation)
 
-    Slicer writes every widget at every keystroke: "0" became "0.000" before a decimal point could follow.
-    """
-    connector = createGuiConnector(widget, datatype)
-    write = connector.write
+    def _onModified(self, caller: Any, event: str) -> None:
+        if not self._showing:
+            self._show()
+        self._callback()
 
-    def writeOther(value: Any) -> None:
-        if connector.read() != value:
-            write(value)
+    def _show(self) -> None:
+        """Write the widgets that show something else."""
+        self._showing = True
+        try:
+            with slicer.util.NodeModify(self._node):
+                for name, connector in self._connectors.items():
+                    value = self._node.getValue(name)
+                    if connector.read() != value:
+                        connector.write(value)
+        finally:
+            self._showing = False
 
-    connector.write = writeOther
-    return connector
+    def _store(self, name: str) -> None:
+        if not self._showing:
+            self._node.setValue(name, self._connectors[name].read())
 
 
 def releaseNode(parameterNode: Any, node: Any) -> None:

@@ -31,7 +31,7 @@ from EMIMPretrainLib.studies_section import StudiesSection
 from EMIMPretrainLib.watch_section import WatchSection
 
 from EMIMLib.installation_section import InstallationSection
-from EMIMLib.parameter_gui import FIRST, connectGui, releaseNode
+from EMIMLib.parameter_gui import FIRST, GuiBinding, releaseNode
 
 
 class EMIMPretrain(ScriptedLoadableModule):
@@ -61,7 +61,7 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.state = None
         self.ui = None
         self.sections = []
-        self._guiTag = None
+        self._binding = None
         self._updating = False
 
     def setup(self):
@@ -90,8 +90,8 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeLeaves, priority=FIRST
         )
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
         self.initializeParameterNode()
         if self.parent.isEntered:  # reloaded: nobody calls enter()
             self.enter()
@@ -129,12 +129,15 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self.watch.sceneClosed()
 
-    def onSceneEndClose(self, caller, event):
-        self.initializeParameterNode()
+    def onSceneStartImport(self, caller, event):
+        # At the end of the import Slicer's selectors let go of their nodes, which is no choice of the user's.
+        self.setParameterNode(None)
 
-    def onSceneEndImport(self, caller, event):
-        self.initializeParameterNode()
-        self.runs.attachRemembered()
+    def onSceneEndBatch(self, caller, event):
+        """The last event also when a scene was closed or imported."""
+        if self.state.parameterNode is None:
+            self.initializeParameterNode()
+            self.runs.attachRemembered()
 
     def onInstallationChanged(self):
         self.runs.refresh()
@@ -142,30 +145,22 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         old, node = self.state.parameterNode, self.logic.getParameterNode()
-        # Slicer never lets go of a wrapper that was bound to widgets, so a node gets one only.
-        same = old is not None and old.parameterNode is node.parameterNode
-        self.setParameterNode(old if same else node)
+        if old is None or old.parameterNode is not node.parameterNode:
+            self.setParameterNode(node)
+        self.update()
 
     def setParameterNode(self, node):
         """Show the parameters of ``node``; None: of no scene."""
-        old = self.state.parameterNode
-        if old is not None and node is not old:
-            old.disconnectGui(self._guiTag)
-            self.removeObserver(old, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+        if self._binding is not None:
+            self._binding.release()
         self.state.parameterNode = node
-        if node is not None and node is not old:
-            self._guiTag = connectGui(node, self.ui)
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+        self._binding = GuiBinding(node, self.ui, self.update) if node is not None else None
         if node is not None and self.state.monitor is not None:
             node.currentRun = str(self.state.monitor.folder)
-        self.update()
-
-    def onParameterNodeModified(self, caller, event):
-        self.update()
 
     def update(self):
         """Bring the whole panel up to date."""
-        if self._updating or not self.sections:  # what a section changes, it has seen
+        if self._updating or self.state.parameterNode is None:  # what a section changes, it has seen
             return
         self._updating = True
         try:

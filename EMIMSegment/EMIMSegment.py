@@ -44,7 +44,7 @@ from EMIMSegmentLib.self_test import SelfTest
 from EMIMLib import sample_data
 from EMIMLib.error_display import showError
 from EMIMLib.installation_section import InstallationSection
-from EMIMLib.parameter_gui import FIRST, connectGui, releaseNode
+from EMIMLib.parameter_gui import FIRST, GuiBinding, releaseNode
 from EMIMLib.sequence_frame import browsers
 
 
@@ -74,8 +74,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._guiTag = None
-        self._wrapper = None
+        self._binding = None
         self._updating = False
 
     def setup(self) -> None:
@@ -112,26 +111,18 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.onReload(self)
 
     def initializeParameterNode(self) -> None:
-        node = self.logic.getParameterNode()
-        # Slicer never lets go of a wrapper that was bound to widgets, so a node gets one only.
-        if self._wrapper is None or self._wrapper.parameterNode is not node.parameterNode:
-            self._wrapper = node
-        self.setParameterNode(self._wrapper)
+        old, node = self.state.parameterNode, self.logic.getParameterNode()
+        if old is None or old.parameterNode is not node.parameterNode:
+            self.setParameterNode(node)
         self._followSequences()
         self.refreshModels()
 
     def setParameterNode(self, node) -> None:
-        if node is not None and node is self.state.parameterNode:
-            return
-        if self.state.parameterNode is not None:
-            self.state.parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(
-                self.state.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified
-            )
+        """Show the parameters of ``node``; None: of no scene."""
+        if self._binding is not None:
+            self._binding.release()
         self.state.parameterNode = node
-        if node is not None:
-            self._guiTag = connectGui(node, self.ui)
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
+        self._binding = GuiBinding(node, self.ui, self.update) if node is not None else None
 
     def refreshModels(self) -> None:
         """Read the folder of models again."""
@@ -191,8 +182,9 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _observeScene(self) -> None:
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+        self.addObserver(scene, scene.StartImportEvent, self._onSceneStartImport)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self._onSceneEndBatch)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
             self.addObserver(scene, event, self._onSceneEvent)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaves, priority=FIRST)
 
@@ -213,18 +205,21 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.state.parameterNode is not None:
             releaseNode(self.state.parameterNode, node)
 
-    def _onParameterNodeModified(self, caller=None, event=None) -> None:
-        self.update()
-
     def _onSceneStartClose(self, caller, event) -> None:
         self.setParameterNode(None)
-        self._wrapper = None  # the new scene sets its parameters to their defaults
         for section in (self.inputsSection, self.alignmentSection, self.resultSection, self.batchSection):
             section.forget()
 
-    def _onSceneEndClose(self, caller, event) -> None:
-        if self.parent.isEntered:
+    def _onSceneStartImport(self, caller, event) -> None:
+        # At the end of the import Slicer's selectors let go of their nodes, which is no choice of the user's.
+        self.setParameterNode(None)
+        self.inputsSection.forget()
+
+    def _onSceneEndBatch(self, caller, event) -> None:
+        """The last event also when a scene was closed or imported."""
+        if self.state.parameterNode is None and self.parent.isEntered:
             self.initializeParameterNode()
+        self._onSceneEvent(caller, event)
 
     def _onSceneEvent(self, caller, event) -> None:
         if self.parent.isEntered and not self._sceneTimer.active:  # else enter() will look

@@ -11,7 +11,7 @@ class PanelState:
     """The sections read this, change the parameter node, and report other changes by ``changed()``.
 
     Attributes:
-        parameterNode: None while the scene is being closed.
+        parameterNode: None while the scene is being closed or imported.
         table: the scanned ``CohortTable`` of the parameter node's folder, or None.
         monitor: the ``RunMonitor`` of the selected run, or None.
         task: the ``ShortTask`` that is running, or None.

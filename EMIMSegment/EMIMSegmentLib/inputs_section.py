@@ -32,7 +32,7 @@ class InputsSection:
             node.applyGuesses(self.logic.guessInputs(card, chosen), card.modalities)
 
     def forget(self) -> None:
-        """Let go of what was known of the scene, which is being closed."""
+        """Let go of what was known of the scene, which is being closed, or gets choices from a file."""
         self._leftOutFor = set()
 
     def update(self) -> None:

@@ -9,7 +9,7 @@ class PanelState:
     """The sections read this, change the parameter node, and report other changes by ``changed()``.
 
     Attributes:
-        parameterNode: None while the module is not shown or the scene is being closed.
+        parameterNode: None while the module is not shown or the scene is being closed or imported.
         model: the chosen ``InstalledModel``, or None.
         job: the :class:`EMIMSegmentLib.section_job.SectionJob` that is running, or None.
         changed: brings the whole panel up to date.

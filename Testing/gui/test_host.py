@@ -34,6 +34,7 @@ import qt, slicer
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import *
+from EMIMLib.parameter_gui import GuiBinding
 
 class HostProbe(ScriptedLoadableModule):
     def __init__(self, parent):
@@ -52,18 +53,19 @@ class HostProbeWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.node = self.tag = None
+        self.node = self.binding = None
 
     def enter(self):
         self.node = HostProbeParameterNode(ScriptedLoadableModuleLogicOfProbe().getParameterNode())
-        widgets = {"volume": self.ui.selector, "steps": self.ui.stepsSpinBox}
-        self.tag = self.node.connectParametersToGui(widgets)
+        self.binding = GuiBinding(self.node, self.ui, lambda: None)
 
     def exit(self):
-        self.node.disconnectGui(self.tag)
+        self.binding.release()
+        self.binding = None
 
     def cleanup(self):
-        self.exit()
+        if self.binding:  # reloaded
+            self.exit()
 
 class ScriptedLoadableModuleLogicOfProbe(ScriptedLoadableModuleLogic):
     def __init__(self):
@@ -252,6 +254,32 @@ def test_node_selector_chooses_by_itself_only_where_its_node_goes():
     assert selector.currentNode() is None
 
 
+@pytest.mark.parametrize("clear", [True, False], ids=["opened", "added"])
+def test_node_selectors_let_go_when_a_scene_comes(tmp_path, clear):
+    file = str(tmp_path / "scene.mrml")
+    assert slicer.util.saveScene(file)
+    volume, told = _volume(name="chosen"), []
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes, selector.noneEnabled = ["vtkMRMLScalarVolumeNode"], True
+    selector.setMRMLScene(slicer.mrmlScene)
+    selector.setCurrentNode(volume)
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: selector.setCurrentNode(volume))
+    slicer.util.loadScene(file, {"clear": clear})
+    assert told == [None] and selector.currentNode() is None, "as Slicer's do, which have no rows then"
+    assert selector.nodeCount() == (0 if clear else 1)
+
+
+def test_node_selector_chooses_none_instead_of_what_it_does_not_offer():
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes, selector.noneEnabled = ["vtkMRMLScalarVolumeNode"], True
+    selector.setMRMLScene(slicer.mrmlScene)
+    for other in (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode").GetID(), "vtkMRMLVolumeNode77", ""):
+        selector.setCurrentNode(_volume())
+        selector.setCurrentNodeID(other)
+        assert selector.currentNode() is None
+
+
 def test_path_line_tells_what_it_accepts():
     edit, told, valid = ctk.ctkPathLineEdit(), [], []
     edit.connect("currentPathChanged(QString)", told.append)
@@ -299,20 +327,6 @@ def test_parameters_and_widgets_follow_each_other(probe):
         probe.node.step = 3
 
 
-def test_a_change_writes_every_widget_also_what_it_shows(probe):
-    from slicer.parameterNodeWrapper import createGuiConnector
-
-    probe.exit()
-    connector, written = createGuiConnector(probe.ui.stepsSpinBox, probe.node.dataType("steps")), []
-    connector.write = written.append
-    tag = probe.node.connectParametersToGui({"steps": connector})
-    probe.node.Modified()
-    assert written == [7, 7], "as Slicer's does"
-    probe.node.disconnectGui(tag)
-    probe.node.Modified()
-    assert written == [7, 7]
-
-
 def test_a_reloaded_panel_stays_entered_without_enter(probe, reload):
     again = reload(probe)
     assert again is not probe and again.parent is probe.parent and again.parent.isEntered
@@ -329,6 +343,21 @@ def test_parameter_node_survives_a_scene_file(probe, tmp_path):
     probe.enter()
     assert probe.ui.stepsSpinBox.value == 11
     assert probe.ui.selector.currentNode().GetName() == "kept"
+
+
+def test_parameters_are_read_again_only_when_their_node_was_modified(probe, tmp_path):
+    probe.node.volume = _volume(name="kept")
+    file = str(tmp_path / "scene.mrml")
+    assert slicer.util.saveScene(file)
+    probe.exit()
+    probe.node.volume = None
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(file, {"clear": False})
+    stored = probe.node.parameterNode.GetNodeReference("volume")
+    assert stored.GetName() == "kept" and probe.node.volume is None, "as Slicer's wrapper"
+    probe.node.Modified()
+    assert probe.node.volume is stored
+    probe.enter()
 
 
 def test_unsupported_parameter_type():

@@ -1,7 +1,8 @@
 """Stand-in for qMRMLNodeComboBox.
 
 Of new nodes it never chooses one by itself, unlike Slicer's: modules choose in code. Where the chosen node is
-removed, the next one is taken, as Slicer's does, because Qt makes it current.
+removed, the next one is taken, as Slicer's does, because Qt makes it current. After a scene was imported or
+closed none is chosen, because Slicer's takes all rows out and puts them in again (its issue 4570).
 """
 
 from PySide6 import QtWidgets as W
@@ -48,6 +49,7 @@ class qMRMLNodeComboBox(SceneObserver, W.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._box, self._ids, self._attributes, self._current = W.QComboBox(), [], [], ""
+        self._without_rows = False
         layout = W.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
@@ -94,6 +96,12 @@ class qMRMLNodeComboBox(SceneObserver, W.QWidget):
         self._box.blockSignals(blocked)
         self._set(kept)
 
+    def _scene_replaced(self):
+        self._without_rows = True
+        self._set("")
+        self._without_rows = False
+        self._scene_changed()
+
     def _neighbour(self, before):
         """What is current after the removal of the current one of ``before``."""
         if self._current not in before or not any(self._ids):
@@ -118,12 +126,11 @@ class qMRMLNodeComboBox(SceneObserver, W.QWidget):
         self.setCurrentNodeID(node.GetID() if node else "")
 
     def setCurrentNodeID(self, node_id):
-        """Chooses a node; one that the box does not offer is ignored, as in Slicer."""
-        node_id = node_id or ""
+        """Chooses a node; instead of one that the box does not offer none, as in Slicer."""
         if node_id and node_id not in self._ids:
             self._scene_changed()
-        if node_id and node_id not in self._ids:
-            return
+        if node_id not in self._ids or self._without_rows:
+            node_id = ""
         blocked = self._box.blockSignals(True)
         self._box.setCurrentIndex(self._ids.index(node_id) if node_id in self._ids else -1)
         self._box.blockSignals(blocked)

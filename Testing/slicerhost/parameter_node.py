@@ -2,13 +2,16 @@
 
 Supported types: int, float, str, bool, pathlib.Path, enumerations and MRML node classes (also Optional), with
 the validators below. Another type is an error. Values are stored as Slicer stores them (parameters as text,
-nodes as references), so scenes can be exchanged.
+nodes as references), so scenes can be exchanged; they are read again only when the node says that it was
+modified, as in Slicer. Slicer's own binding of widgets, ``connectGui``, is absent: EMIMLib.parameter_gui has
+one.
 """
 
 import enum
 import pathlib
 import types
 import typing
+import weakref
 
 import slicer
 import vtk
@@ -150,12 +153,44 @@ class Parameter(DataType):
             node.SetParameter(self.name, value.name if self.isEnum else str(value))
 
     def read(self, node):
+        """The value; one that the node does not hold, as after it was reset, is the default again."""
+        if not node.HasParameter(self.name):
+            self.write(node, self.default)
         if self.nodes:
             return node.GetNodeReference(self.name)
         text = node.GetParameter(self.name)
         if self.type is bool:
             return text == "True"
         return self.type[text] if self.isEnum else self.type(text)
+
+
+class CachedParameter:
+    """A parameter's value as of the node's last ModifiedEvent.
+
+    A scene's import resolves the references of nodes without such an event.
+    """
+
+    def __init__(self, parameter, node):
+        self._parameter, self._node, self._writing = parameter, node, False
+        self.value = parameter.read(node)
+        reference = weakref.ref(self)
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: reference()._modified())
+
+    def __del__(self):
+        self._node.RemoveObserver(self._tag)
+
+    def _modified(self):
+        if not self._writing:
+            self.value = self._parameter.read(self._node)
+
+    def write(self, value):
+        self._writing = True
+        try:
+            with slicer.util.NodeModify(self._node):
+                self._parameter.write(self._node, value)
+                self.value = self._parameter.read(self._node)
+        finally:
+            self._writing = False
 
 
 class Wrapper:
@@ -165,10 +200,7 @@ class Wrapper:
 
     def __init__(self, parameterNode, prefix=None):
         self.parameterNode = parameterNode
-        self._connected, self._updating = {}, False
-        for parameter in self.allParameters.values():
-            if not parameterNode.HasParameter(parameter.name):
-                parameter.write(parameterNode, parameter.default)
+        self._cached = {name: CachedParameter(p, parameterNode) for name, p in self.allParameters.items()}
 
     def __setattr__(self, name, value):
         own = name.startswith("_") or name == "parameterNode" or hasattr(type(self), name)
@@ -177,74 +209,16 @@ class Wrapper:
         super().__setattr__(name, value)
 
     def getValue(self, name):
-        return self.allParameters[name].read(self.parameterNode)
+        return self._cached[name].value
 
     def setValue(self, name, value):
-        with slicer.util.NodeModify(self.parameterNode):
-            self.allParameters[name].write(self.parameterNode, value)
+        self._cached[name].write(value)
 
     def dataType(self, name):
         return self.allParameters[name].annotated
 
     def default(self, name):
         return Default(self.allParameters[name].default)
-
-    def connectGui(self, gui):
-        """Binds the widgets that name a parameter (SlicerParameterName).
-
-        Returns None, as Slicer does (its issue 7547); connectParametersToGui gives a tag for disconnectGui.
-        """
-        import qt
-
-        widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
-        named = {w.property("SlicerParameterName"): w for w in widgets if isinstance(w, qt.QWidget)}
-        named.pop(None, None)
-        self.connectParametersToGui(named)
-
-    def connectParametersToGui(self, mapping):
-        """Binds each parameter to its widget, or to its GuiConnector; returns the tag for disconnectGui."""
-        for name in mapping:
-            if name not in self.allParameters:
-                raise ValueError(f"a widget is bound to '{name}', which is no parameter")
-        connectors = {
-            name: gui if isinstance(gui, GuiConnector) else createGuiConnector(gui, self.dataType(name))
-            for name, gui in mapping.items()
-        }
-        for name, connector in connectors.items():
-            connector.write(self.getValue(name))
-            connector.onChanged(self._setter(name, connector))
-        observation = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
-        tag = len(self._connected)
-        self._connected[tag] = (connectors, observation)
-        return tag
-
-    def _setter(self, name, connector):
-        def changed():
-            with slicer.util.NodeModify(self):
-                if not self._updating:
-                    self.setValue(name, connector.read())
-
-        return changed
-
-    def disconnectGui(self, tag):
-        connectors, observation = self._connected.pop(tag, ({}, None))
-        for connector in connectors.values():
-            connector.onChanged(None)
-        if observation is not None:
-            self.RemoveObserver(observation)
-
-    def _update_gui(self):
-        """Writes every widget, changed or not, as Slicer does."""
-        if self._updating:
-            return
-        self._updating = True
-        try:
-            with slicer.util.NodeModify(self):
-                for connectors, _observation in list(self._connected.values()):
-                    for name, connector in connectors.items():
-                        connector.write(self.getValue(name))
-        finally:
-            self._updating = False
 
     def AddObserver(self, event, callback, priority=0.0):
         return self.parameterNode.AddObserver(event, callback, priority)

@@ -5,7 +5,11 @@ import slicer
 
 
 class SceneObserver:
-    """Mixin. Subclasses fill in ``_scene_set`` (another scene) and ``_scene_changed`` (nodes come and go)."""
+    """Mixin. Subclasses fill in what concerns them.
+
+    ``_scene_set``: another scene; ``_scene_changed``: nodes come and go; ``_scene_replaced``: a scene was
+    imported or closed, also amid a batch.
+    """
 
     _scene, _scene_tags = None, ()
 
@@ -20,27 +24,37 @@ class SceneObserver:
         self._scene, self._scene_tags = scene, ()
         if scene:
             kind = slicer.vtkMRMLScene
-            events = (
-                kind.NodeAddedEvent,
-                kind.NodeRemovedEvent,
-                kind.EndBatchProcessEvent,
-                kind.EndCloseEvent,
-                kind.EndImportEvent,
+            replaced = (kind.EndCloseEvent, kind.EndImportEvent)
+            changed = (kind.NodeAddedEvent, kind.NodeRemovedEvent, kind.EndBatchProcessEvent, *replaced)
+            self._scene_tags = (
+                *(scene.AddObserver(event, self._on_replaced) for event in replaced),
+                *(scene.AddObserver(event, self._on_changed) for event in changed),
             )
-            self._scene_tags = tuple(scene.AddObserver(event, self._scene_event) for event in events)
         self._scene_set()
         self._scene_changed()
 
-    def _scene_event(self, caller, event):
-        if not shiboken6.isValid(self):  # the widget was deleted; Slicer's widgets take their observers along
-            for tag in self._scene_tags:
-                caller.RemoveObserver(tag)
-            self._scene_tags = ()
-        elif not caller.IsBatchProcessing():
+    def _on_replaced(self, caller, event):
+        if self._is_alive(caller):
+            self._scene_replaced()
+
+    def _on_changed(self, caller, event):
+        if self._is_alive(caller) and not caller.IsBatchProcessing():
             self._scene_changed()
+
+    def _is_alive(self, scene):
+        """Whether the widget was not deleted; Slicer's widgets take their observers along."""
+        alive = shiboken6.isValid(self)
+        if not alive:
+            for tag in self._scene_tags:
+                scene.RemoveObserver(tag)
+            self._scene_tags = ()
+        return alive
 
     def _scene_set(self):
         pass
 
     def _scene_changed(self):
+        pass
+
+    def _scene_replaced(self):
         pass
