@@ -81,9 +81,9 @@ def putBeside(node, volume) -> None:
     else:
         item = items.CreateItem(parent, node)
     constants = slicer.vtkMRMLSubjectHierarchyConstants
-    instances = volume.GetAttribute("DICOM.instanceUIDs")
-    if instances:
-        name = constants.GetDICOMReferencedInstanceUIDsAttributeName()
+    name = constants.GetDICOMReferencedInstanceUIDsAttributeName()
+    instances = volume.GetAttribute("DICOM.instanceUIDs") or ""
+    if instances or items.GetItemAttribute(item, name):  # those of what was shown there before
         items.SetItemAttribute(item, name, instances)
 
 

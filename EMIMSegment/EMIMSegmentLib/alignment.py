@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMLib.export_volume import exportVolume, gridOf, isSheared
+from EMIMLib.export_volume import exportVolume, gridOf, isSheared, matrixToWorld
 from EMIMSegmentLib.worker_run import WorkerRun
 
 ROLE = "EMIM.alignment"  # node reference: volume to the transform that aligns it
@@ -130,11 +129,7 @@ def _original(volume):
 def _align(volume, matrix: np.ndarray):
     """Move ``volume`` by ``matrix`` (world RAS, 4x4) beyond the transform it has; return the node."""
     parent = _original(volume)
-    toWorld = np.eye(4)
-    if parent is not None:
-        vtkMatrix = vtk.vtkMatrix4x4()
-        parent.GetMatrixTransformToWorld(vtkMatrix)
-        toWorld = slicer.util.arrayFromVTKMatrix(vtkMatrix)
+    toWorld = matrixToWorld(volume, parent)
     transform = alignmentOf(volume)
     if transform is None:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -149,7 +144,7 @@ def _align(volume, matrix: np.ndarray):
 
 def _refuse(modality: str, volume) -> None:
     parent = _original(volume)
-    if parent is not None and not parent.IsTransformToWorldLinear():
+    if matrixToWorld(volume, parent) is None:
         raise EmimError(
             _("{modality} lies under a non-linear transform and cannot be aligned.").format(
                 modality=modality

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from emim.inference.inputs import modality_called
 from EMIMLib import EmimError
-from EMIMLib.export_volume import exportVolume, frameOf, gridOf, isSheared
+from EMIMLib.export_volume import exportVolume, frameOf, gridOf, isSheared, sizeChange
 from EMIMSegmentLib.input_checks import byModality, checkInputs
 from EMIMSegmentLib.worker_run import WorkerRun
 
@@ -39,6 +39,7 @@ class CaseRun(WorkerRun):
         self._reference = chooseReference(self.card, inputs, reference)
         self._toReference = self._grid = np.eye(4)  # from the frame; IJK to RAS of the reference
         self._transformID: str | None = None  # of the transform above the reference
+        self._sizeChange = 0.0  # by that transform
 
     def _inputArguments(self, folder: Path) -> list[str]:
         """Write the volumes into ``folder``; the arguments that name model, inputs and reference."""
@@ -46,6 +47,7 @@ class CaseRun(WorkerRun):
         reference = node(self._inputs[self._reference])
         frame, self._toReference = frameOf(reference)
         self._grid, self._transformID = gridOf(reference), reference.GetTransformNodeID()
+        self._sizeChange = sizeChange(reference)
         arguments = ["--model", str(self._model.path)]
         for i, (modality, nodeID) in enumerate(self._inputs.items()):
             volume = node(nodeID)

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
 from EMIMLib.patient import putBeside
-from EMIMSegmentLib.result_nodes import MISSING, VALUE, noteModel
+from EMIMSegmentLib.result_nodes import MISSING, SIZES, VALUE, noteAlgorithm, noteModel
 
 ENCLOSING_OPACITY = 0.4  # of a surface that others lie within
 
@@ -49,7 +49,9 @@ def _readQuietly(storage, node) -> bool:
         vtk.vtkObject.SetGlobalWarningDisplay(shown)
 
 
-def takeSegmentation(read, target, model, reference, missing: list[str], transformID: str | None):
+def takeSegmentation(
+    read, target, model, reference, missing: list[str], transformID: str | None, sizeChange: float = 0.0
+):
     """Put the segments of ``read`` into the scene; return the segmentation node.
 
     The result lies on the grid of the reference volume and under the same parent transform, so it
@@ -62,6 +64,7 @@ def takeSegmentation(read, target, model, reference, missing: list[str], transfo
         reference: volume node; None when it was removed meanwhile.
         missing: modalities that were not given.
         transformID: of the transform above the reference, or that was above it; None: of none.
+        sizeChange: by which that transform changes sizes, see :func:`EMIMLib.export_volume.sizeChange`.
     """
     if target is None:
         base = f"{reference.GetName() if reference is not None else model.name} {_('segmentation')}"
@@ -72,11 +75,12 @@ def takeSegmentation(read, target, model, reference, missing: list[str], transfo
         target.GetSegmentation().DeepCopy(read.GetSegmentation())
         noteModel(target, model)
         target.SetAttribute(MISSING, json.dumps(missing))
+        target.SetAttribute(SIZES, f"{sizeChange:.3g}")
         target.SetAndObserveTransformNodeID(transformID)
         if reference is not None:
             target.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     target.CreateDefaultDisplayNodes()
-    _describeSegments(target, model.card)
+    _describeSegments(target, model)
     if reference is not None:
         putBeside(target, reference)
     return target
@@ -87,13 +91,14 @@ def segmentOf(segmentation, name: str) -> str:
     return segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
 
 
-def _describeSegments(segmentation, card) -> None:
-    display = segmentation.GetDisplayNode()
+def _describeSegments(segmentation, model) -> None:
+    display, card = segmentation.GetDisplayNode(), model.card
     for structure in card.structures:
         segmentID = segmentOf(segmentation, structure.name)
         segment = segmentation.GetSegmentation().GetSegment(segmentID)
         if segment is None:
             continue
         segment.SetTag(VALUE, str(structure.output))
+        noteAlgorithm(segment, model)
         encloses = any(set(s.values) < set(structure.values) for s in card.structures)
         display.SetSegmentOpacity3D(segmentID, ENCLOSING_OPACITY if encloses else 1.0)

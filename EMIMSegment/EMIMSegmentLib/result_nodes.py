@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from EMIMLib.made_volumes import STRUCTURE
@@ -15,8 +16,14 @@ CLASSIFIED = "EMIM.classified"  # node reference: table of classes to the volume
 MODEL = "EMIM.Model"  # attributes of a segmentation or a table of classes
 VERSION = "EMIM.ModelVersion"
 MISSING = "EMIM.MissingModalities"
+SIZES = "EMIM.SizeChange"  # attribute of a segmentation: by which its grid shows sizes other than they are
 MEASURED = "EMIM.Measured"  # attribute of a segmentation: checksum of what was measured
 VALUE = "EMIM.LabelValue"  # tag of a segment: its value in a label map
+SMALL_CHANGE = 0.01  # of sizes, by a transform: less is not told
+# Tags of a segment which an export as DICOM SEG looks for; without them it says that a person drew it.
+ALGORITHM_TYPE = "DICOM.SegmentAlgorithmType"
+ALGORITHM_NAME = "DICOM.SegmentAlgorithmName"
+LONGEST_NAME = 64  # letters in a DICOM value of this kind
 
 
 def measurementsTable(segmentation):
@@ -36,6 +43,17 @@ def missingModalities(result) -> list[str]:
     return json.loads(result.GetAttribute(MISSING) or "[]")
 
 
+def sizeChangeText(segmentation) -> str:
+    """What is to be known of measurements under a transform that bends; "" where there is nothing."""
+    change = float(segmentation.GetAttribute(SIZES) or 0)
+    if change < SMALL_CHANGE:
+        return ""
+    return _(
+        "The transform above the reference changes sizes by up to {percent:.0f} %, and the measurements are "
+        "without it. Harden it (Data module, right-click the transform column), then segment again."
+    ).format(percent=100 * change)
+
+
 def modelName(result) -> str:
     """The model that made it; "" for a segmentation or table that EMIM did not make."""
     return result.GetAttribute(MODEL) or ""
@@ -50,6 +68,22 @@ def noteModel(result, model) -> None:
     """Remember, in the scene, which :class:`EMIMLib.models.InstalledModel` made it."""
     result.SetAttribute(MODEL, model.name)
     result.SetAttribute(VERSION, model.version)
+
+
+def noteAlgorithm(segment, model) -> None:
+    """Remember that the model drew the segment, in the words of DICOM."""
+    segment.SetTag(ALGORITHM_TYPE, "AUTOMATIC")
+    name = f"EMIM {model.name} {model.version}".replace("\\", "/")
+    segment.SetTag(ALGORITHM_NAME, name[:LONGEST_NAME].strip())
+
+
+def noteCorrected(segmentation) -> None:
+    """Remember that a person had a hand in what a model drew, in the words of DICOM."""
+    segments = segmentation.GetSegmentation()
+    for segmentID in segments.GetSegmentIDs():
+        segment, kind = segments.GetSegment(segmentID), vtk.reference("")
+        if segment.GetTag(ALGORITHM_TYPE, kind) and str(kind) == "AUTOMATIC":
+            segment.SetTag(ALGORITHM_TYPE, "SEMIAUTOMATIC")
 
 
 def madeWith(result) -> str:

@@ -15,6 +15,7 @@ from EMIMSegmentLib.display import SURFACE, showSurface
 from EMIMSegmentLib.marks import CHECK, marked, paragraph
 from EMIMSegmentLib.measured_content import contentTimes
 from EMIMSegmentLib.measurements_view import showMeasurements
+from EMIMSegmentLib.result_nodes import noteCorrected, sizeChangeText
 from EMIMSegmentLib.tables import tableText
 
 ROW_HEIGHT, MOST_ROWS = 26, 8  # of the table of segments, which has no height of its own
@@ -79,7 +80,7 @@ class ResultSection:
         ui.resultLabel.text = paragraph(
             self._message or self._origin(segmentation),
             self._withoutText(segmentation),
-            marked(self._editedText(), CHECK, "●") if self._isEdited(segmentation) else "",
+            *(marked(text, CHECK, "●") for text in self._warnings(segmentation)),
         )
         if ui.segmentsTable.segmentationNode() is not segmentation:
             ui.segmentsTable.setSegmentationNode(segmentation)
@@ -134,14 +135,19 @@ class ResultSection:
         names = ", ".join(self.logic.missingModalities(segmentation))
         return marked(_("made without {names}").format(names=names), CHECK, "●") if names else ""
 
-    def _editedText(self) -> str:
-        return _("Edited since: these are the model's measurements.")
+    def _warnings(self, segmentation) -> list[str]:
+        """What is to be known of its measurements."""
+        edited = _("Edited since: these are the model's measurements.")
+        found = [edited if self._isEdited(segmentation) else "", sizeChangeText(segmentation)]
+        return [text for text in found if text]
 
     def _isEdited(self, segmentation) -> bool:
         """Whether the measurements are no longer those of the segmentation."""
         judgedFor = contentTimes(segmentation)
         if judgedFor != self._judgedFor:
             self._judgedFor, self._edited = judgedFor, self.logic.isEdited(segmentation)
+            if self._edited:
+                noteCorrected(segmentation)
         return self._edited
 
     def _onOpacity(self, value: float) -> None:
@@ -175,7 +181,5 @@ class ResultSection:
             self.export(path if path.lower().endswith(ending) else path + ending)
 
     def _onCopy(self, checked: bool = False) -> None:
-        text = tableText(self.ui.measurementsTable)
-        if self._isEdited(self.segmentation):
-            text += "\n" + self._editedText()
-        qt.QApplication.clipboard().setText(text)
+        lines = [tableText(self.ui.measurementsTable), *self._warnings(self.segmentation)]
+        qt.QApplication.clipboard().setText("\n".join(lines))

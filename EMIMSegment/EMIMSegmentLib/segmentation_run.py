@@ -12,6 +12,7 @@ from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation
 from EMIMSegmentLib.measured_content import contentChecksum, noteMeasured
 from EMIMSegmentLib.measurements_table import updateMeasurements
 from EMIMSegmentLib.probability_maps import readProbability, updateProbabilities
+from EMIMSegmentLib.result_nodes import sizeChangeText
 
 
 class SegmentationRun(CaseRun):
@@ -67,11 +68,13 @@ class SegmentationRun(CaseRun):
         edited = None
         if target is not None and contentChecksum(target) != self._replaced:
             edited, target = target, None
-        self.segmentation = takeSegmentation(read, target, self._model, reference, self.missing, transformID)
+        self.segmentation = takeSegmentation(
+            read, target, self._model, reference, self.missing, transformID, self._sizeChange
+        )
         self.probabilities = updateProbabilities(self.segmentation, maps, self.card.structures)
         self.table = updateMeasurements(self.segmentation, measurementsOf(result), list(self._inputs))
         noteMeasured(self.segmentation)
-        summary = self._describe(_("Segmented"), result)
+        summary = f"{self._describe(_('Segmented'), result)} {sizeChangeText(self.segmentation)}".rstrip()
         if edited is None:
             return summary
         text = _("“{kept}” was edited meanwhile, so it was left as it is; the result is “{new}”.")

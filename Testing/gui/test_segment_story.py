@@ -120,6 +120,9 @@ def test_a_corrected_result_says_that_the_table_is_the_models(ready, host, tmp_p
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, lesion, volume)
     slicer.modules.emimsegment.enter()
     assert "Edited" in ui.resultLabel.text
+    kind = vtk.reference("")
+    assert segments.GetSegment(lesion).GetTag("DICOM.SegmentAlgorithmType", kind)
+    assert str(kind) == "SEMIAUTOMATIC", "what an export as DICOM SEG says of it"
     ui.copyMeasurementsButton.click()
     last = qt.QApplication.clipboard().text().splitlines()[-1]
     assert last == "Edited since: these are the model's measurements."

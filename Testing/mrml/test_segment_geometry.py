@@ -11,6 +11,7 @@ import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 import vtk  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
+from EMIMSegmentLib.result_nodes import sizeChangeText  # noqa: E402
 from segment_scene import (  # noqa: E402
     CORE_RADIUS,
     LESION,
@@ -24,9 +25,10 @@ from segment_scene import (  # noqa: E402
     segment_positions,
     transform,
 )
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from EMIMLib import EmimError  # noqa: E402
-from EMIMLib.export_volume import exportVolume, frameOf  # noqa: E402
+from EMIMLib.export_volume import exportVolume, frameOf, sizeChange  # noqa: E402
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -42,12 +44,12 @@ def apply(matrix):
     return lambda p: p @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def bent(shift=(25.0, -10.0, 5.0)):
-    """A non-linear transform node: a shift, and a bend of a few mm."""
+def bent(shift=(25.0, -10.0, 5.0), by=4.0):
+    """A non-linear transform node: a shift, and a bend of ``by`` mm."""
     corners, moved = vtk.vtkPoints(), vtk.vtkPoints()
     for p in np.stack(np.meshgrid(*[(-60, 0, 60)] * 3), -1).reshape(-1, 3):
         corners.InsertNextPoint(p)
-        bend = 4 * np.sin(p[1] / 40) * np.cos(p[2] / 50)
+        bend = by * np.sin(p[1] / 40) * np.cos(p[2] / 50)
         moved.InsertNextPoint(p + np.array(shift) + [bend, 0, -bend])
     spline = vtk.vtkThinPlateSplineTransform()
     spline.SetBasisToR()
@@ -210,6 +212,72 @@ def test_result_over_a_reference_under_a_bent_transform(threshold_model):
     assert result.GetTransformNodeID() == node.GetID()
     core = segment_positions(result, "Core")
     assert np.linalg.norm(core.mean(0) - LESION) < 1.5 and distance(core).max() < CORE_RADIUS + 3
+
+
+def squeezed():
+    """The upper half of space is half as high as on the grid, as where slices lie closer."""
+    displacement = vtk.vtkImageData()
+    displacement.SetDimensions(2, 2, 31)
+    displacement.SetOrigin(-60, -60, -60)
+    displacement.SetSpacing(120, 120, 4)
+    displacement.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    vectors = vtk_to_numpy(displacement.GetPointData().GetScalars()).reshape(31, 4, 3)
+    vectors[:] = 0
+    vectors[..., 2] = -np.maximum(np.linspace(-60, 60, 31), 0)[:, None] / 2
+    transform = slicer.vtkOrientedGridTransform()
+    transform.SetDisplacementGridData(displacement)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "squeezed")
+    node.SetAndObserveTransformToParent(transform)
+    return node
+
+
+def test_how_much_a_transform_changes_sizes_where_the_frame_does_not_show_it():
+    volume = head("FLAIR")
+    assert sizeChange(volume) == 0
+    volume.SetAndObserveTransformNodeID(transform(np.diag([2.0, 1.0, 1.0, 1.0])).GetID())
+    assert sizeChange(volume) == 0, "the file has the world's spacing"
+    volume.SetAndObserveTransformNodeID(squeezed().GetID())
+    assert sizeChange(volume) == pytest.approx(0.5)
+
+
+def test_what_hardly_bends_is_written_as_it_is(tmp_path):
+    volume = head("FLAIR", grid(axes=OBLIQUE))
+    before = slicer.util.arrayFromVolume(volume).copy()
+    node = bent(shift=(5.0, 0.0, 0.0), by=0.05)
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    assert frameOf(volume)[0] is None
+    exportVolume(volume, tmp_path / "a.nrrd")
+    voxels, matrix = read(tmp_path / "a.nrrd")
+    assert np.array_equal(voxels, before)
+    expected = through(node)(centroid(before, grid(axes=OBLIQUE))[None])[0]
+    assert np.linalg.norm(centroid(voxels, matrix) - expected) < 0.1
+    volume.SetAndObserveTransformNodeID(bent(shift=(5.0, 0.0, 0.0), by=0.5).GetID())
+    assert frameOf(volume)[0] is not None
+
+
+def test_measurements_under_a_transform_that_changes_sizes_say_so(threshold_model):
+    flair = head("FLAIR", to_scene=lambda p: p)
+    node = squeezed()
+    flair.SetAndObserveTransformNodeID(node.GetID())
+    logic = EMIMSegmentLogic()
+    result = logic.process({"FLAIR": flair}, str(threshold_model), device="cpu", show=False)
+    text = sizeChangeText(result)
+    assert "up to 50 %" in text and "Harden" in text and text in logic.run.summary
+    wrong = measured(logic, result)
+    flair.HardenTransform()
+    again = logic.process(
+        {"FLAIR": flair}, str(threshold_model), outputSegmentation=result, device="cpu", show=False
+    )
+    assert again is result and sizeChangeText(result) == ""
+    assert measured(logic, result) == pytest.approx(0.5 * wrong, rel=0.1)
+
+
+def measured(logic, segmentation):
+    """Volume of the lesion, mL."""
+    table = logic.measurementsTable(segmentation)
+    names = [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
+    column = next(i for i, name in enumerate(names) if "mL" in name)
+    return float(table.GetCellText(0, column))
 
 
 def harden(flair):

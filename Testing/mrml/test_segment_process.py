@@ -15,7 +15,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
+import vtk  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
+from EMIMSegmentLib.result_nodes import noteCorrected  # noqa: E402
 from segment_model import MASS, SPACING  # noqa: E402
 from segment_scene import (  # noqa: E402
     CORE_RADIUS,
@@ -43,6 +45,12 @@ def hierarchy():
 def cell(table, row, column):
     names = [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
     return table.GetCellText(row, names.index(column))
+
+
+def tag(segment, name):
+    value = vtk.reference("")
+    assert segment.GetTag(name, value)
+    return str(value)
 
 
 def new_nodes(before):
@@ -85,6 +93,10 @@ def test_everything_arrives(threshold_model, tmp_path):
     assert items.GetItemParent(item) == study
     assert items.GetItemAttribute(item, "DICOM.ReferencedInstanceUIDs") == "1.2 1.3"
     assert result.GetNodeReference("referenceImageGeometryRef") is inputs["FLAIR"]
+    assert tag(lesion, "DICOM.SegmentAlgorithmType") == "AUTOMATIC"
+    assert tag(lesion, "DICOM.SegmentAlgorithmName").startswith("EMIM Thrëshold")
+    noteCorrected(result)
+    assert tag(core, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
 
     table = logic.measurementsTable(result)
     assert table.GetNumberOfRows() == 2
@@ -130,6 +142,9 @@ def test_two_runs_in_a_row(threshold_model):
 
     # Into the same node: nothing piles up, and it says what it did without.
     del inputs["T1"]
+    items = hierarchy()
+    name = "DICOM.ReferencedInstanceUIDs"
+    items.SetItemAttribute(items.GetItemByDataNode(first), name, "1.2")  # of another patient's images
     again = logic.process(
         inputs,
         str(threshold_model),
@@ -139,6 +154,7 @@ def test_two_runs_in_a_row(threshold_model):
         surface=False,
     )
     assert again is first and node_ids() == before
+    assert items.GetItemAttribute(items.GetItemByDataNode(first), name) == ""
     assert logic.missingModalities(first) == ["T1"] and "without T1" in logic.run.summary
     assert mask(first, "Core", inputs["FLAIR"]).sum() == 0  # the T1 that shows it is not there
     table = logic.measurementsTable(first)
