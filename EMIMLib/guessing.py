@@ -18,6 +18,7 @@ from slicer.i18n import tr as _
 from emim.cohort.patterns import canonical, find_modality
 from EMIMLib.made_volumes import REVIEW, isResult
 from EMIMLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
+from EMIMLib.sequence_frame import sequenceFrame
 
 # Words beside the modality that differ between the series of one examination.
 _OF_THE_SERIES = {
@@ -80,6 +81,9 @@ class Examination(NamedTuple):
 
     item: int
     words: str
+
+
+_LOOSE = Examination(0, "")  # what lies at the top of the scene under a name that tells no examination
 
 
 class Recognised(NamedTuple):
@@ -146,7 +150,7 @@ def loadedExaminations(card) -> list[LoadedExamination]:
             continue
         if volume.GetAttribute(REVIEW) is not None:
             continue
-        examination = _examinationOf(volume, examinations) or Examination(0, _words(volume.GetName()))
+        examination = _examinationOf(volume, examinations) or Examination(0, _words(_ownName(volume)))
         others.setdefault(examination, []).append(volume)
     loaded = []
     for examination, volumes in others.items():
@@ -169,9 +173,12 @@ def examinationsOf(card, volumes: Iterable) -> set[Examination]:
 
 
 def examinationNumbers(volume, card) -> set[str]:
-    """Numbers before the modality in the volume's name, such as a case number; single digits are not."""
+    """Numbers before the modality in the volume's name, such as a case number.
+
+    Single digits are not, nor is the number of a DICOM series.
+    """
     match = find_modality(volume.GetName(), patterns=card.patterns or None)
-    return set(re.findall(r"\d\d+", match.rest)) if match else set()
+    return set(re.findall(r"\d\d+", _withoutSeriesNumber(match.rest, volume))) if match else set()
 
 
 def _recognise(card, review: str | None = None) -> list[Recognised]:
@@ -187,7 +194,8 @@ def _recognise(card, review: str | None = None) -> list[Recognised]:
         for text, reason in _texts(volume):
             match = find_modality(text, patterns=card.patterns or None)
             if match is not None and match.modality in wanted:
-                case = "" if text == seriesDescription(volume) else match.rest  # it names no patient
+                ofSeries = text == seriesDescription(volume)  # it names no patient
+                case = "" if ofSeries else _withoutSeriesNumber(match.rest, volume)
                 examination = _examination(volume, case)
                 recognised.append(Recognised(volume, wanted[match.modality], reason, examination, case))
                 break
@@ -228,6 +236,17 @@ def _texts(volume) -> list[tuple[str, str]]:
     return [(text, reason) for text, reason in texts if text]
 
 
+def _ownName(volume) -> str:
+    return _withoutSeriesNumber(volume.GetName() or "", volume)
+
+
+def _withoutSeriesNumber(text: str, volume) -> str:
+    """``text`` without the number of a DICOM series at its beginning, by which Slicer names volumes."""
+    # "12: t1_km"; a name of a file, "12 t1_km", has lost the colon: there 12 may as well be a case.
+    fromDicom = volume.GetAttribute("DICOM.instanceUIDs")
+    return re.sub(r"^\d+:? " if fromDicom else r"^\d+: ", "", text)
+
+
 def _words(text: str) -> str:
     """The words of a text that tell examinations apart, in small letters."""
     words = re.split(r"[\W_]+", text.casefold())
@@ -249,8 +268,10 @@ def _byExamination(recognised: list[Recognised]) -> dict[Examination, list[Recog
 def _besides(chosen: Collection, examinations: dict) -> dict:
     """Of the ``examinations`` that of the ``chosen`` volumes; none where they are of several."""
     told = {_examinationOf(volume, examinations) for volume in chosen} - {None}
-    if not told:  # such as the output of another module: it may be of the only patient there is
-        return examinations if len(examinations) == 1 else {}
+    others = {key: found for key, found in examinations.items() if key != _LOOSE}
+    alone = all(one.volume in chosen for one in examinations.get(_LOOSE, []))
+    if told <= {_LOOSE} and alone and len(others) == 1:
+        return others  # such as the output of another module: it may be of the only patient there is
     return {key: found for key, found in examinations.items() if told == {key}}
 
 
@@ -259,21 +280,29 @@ def _examinationOf(volume, examinations: dict) -> Examination | None:
     for examination, found in examinations.items():
         if any(one.volume is volume for one in found):
             return examination
-    item, words = studyItem(volume) or folderItem(volume), set(_words(volume.GetName()).split())
+    item, words = studyItem(volume) or folderItem(volume), set(_words(_ownName(volume)).split())
     fitting = [e for e in examinations if e.item == item and words.issuperset(e.words.split())]
     other = Examination(item, "") if item else None
     return max(fitting, key=lambda examination: len(examination.words), default=other)
 
 
 def _choose(card, found: list[Recognised]) -> dict[str, Guess]:
-    """Of several volumes of one modality the one with most voxels: scouts and reformats are small."""
+    """Of several volumes of one modality the one with most voxels: scouts and reformats are small.
+
+    A frame of a sequence is taken only where there is nothing else.
+    """
     guesses = {}
     for modality in card.modalities:
         fitting = [r for r in found if r.modality == modality]
+        fitting = [r for r in fitting if sequenceFrame(r.volume) is None] or fitting
         if fitting:
-            best = max(fitting, key=lambda r: r.volume.GetImageData().GetNumberOfPoints())
+            sizes = [r.volume.GetImageData().GetNumberOfPoints() for r in fitting]
+            best = fitting[sizes.index(max(sizes))]
             reason = best.reason
-            if len(fitting) > 1:
+            if sizes.count(max(sizes)) > 1:
+                text = _("; {count} fit, the largest of one size: check that it is the right one")
+                reason += text.format(count=len(fitting))
+            elif len(fitting) > 1:
                 reason += _("; the largest of {count} that fit").format(count=len(fitting))
             guesses[modality] = Guess(best.volume, reason)
     return guesses

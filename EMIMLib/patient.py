@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import slicer
+import vtk
 
 _DESCRIPTION = "0008,103E"  # DICOM: Series Description
 
@@ -27,7 +28,14 @@ def patientItem(volume) -> int:
 
 
 def studyItem(volume) -> int:
-    """Subject hierarchy item of the volume's study; 0 when it has none."""
+    """Subject hierarchy item of the volume's study; 0 when it has none.
+
+    What lies directly below a patient is of the patient's study, where there is only one.
+    """
+    patient = patientItem(volume)
+    if patient and folderItem(volume) == patient:
+        studies = _studiesOf(patient)
+        return studies[0] if len(studies) == 1 else 0
     return _ancestor(volume, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy())
 
 
@@ -42,17 +50,19 @@ def folderItem(volume) -> int:
 def patientNumber(volume) -> str:
     """The DICOM Patient ID of the volume's patient; "" when it is not known."""
     item = patientItem(volume)
-    if not item:
-        return ""
-    items, constants = hierarchy(), slicer.vtkMRMLSubjectHierarchyConstants
-    number = items.GetItemAttribute(item, constants.GetDICOMPatientIDAttributeName())
-    return number or items.GetItemUID(item, constants.GetDICOMUIDName())
+    return "" if not item or _isMadeUp(item) else _number(item)
 
 
 def patientKey(volume) -> str:
-    """Equal for two volumes of the same patient; "" when the patient is not known."""
+    """Equal for two volumes of the same patient; "" when the patient is not known.
+
+    Where the Patient ID is empty, Slicer makes a patient of each study: only one to whom the user has moved a
+    further study is known.
+    """
     item = patientItem(volume)
-    return patientNumber(volume) or (f"item {item}" if item else "")
+    if not item or (_isMadeUp(item) and len(_studiesOf(item)) < 2):
+        return ""
+    return patientNumber(volume) or f"item {item}"
 
 
 def studyUID(volume) -> str:
@@ -85,6 +95,30 @@ def putBeside(node, volume) -> None:
     instances = volume.GetAttribute("DICOM.instanceUIDs") or ""
     if instances or items.GetItemAttribute(item, name):  # those of what was shown there before
         items.SetItemAttribute(item, name, instances)
+
+
+def _number(patient: int) -> str:
+    """The Patient ID that the item of a patient has, or Slicer has made up."""
+    items, constants = hierarchy(), slicer.vtkMRMLSubjectHierarchyConstants
+    number = items.GetItemAttribute(patient, constants.GetDICOMPatientIDAttributeName())
+    return number or items.GetItemUID(patient, constants.GetDICOMUIDName())
+
+
+def _isMadeUp(patient: int) -> bool:
+    """Whether the Patient ID is not that of the images, where it is empty, but of Slicer's making."""
+    # DICOMPlugin.addSeriesInSubjectHierarchy: "Patient-" and the Study Instance UID
+    number, name = _number(patient), slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()
+    study = number.removeprefix("Patient-")
+    return study != number and bool(hierarchy().GetItemByUID(name, study))
+
+
+def _studiesOf(patient: int) -> list[int]:
+    """The items of the studies directly below that of a patient."""
+    items, below = hierarchy(), vtk.vtkIdList()
+    items.GetItemChildren(patient, below)
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
+    children = [below.GetId(i) for i in range(below.GetNumberOfIds())]
+    return [child for child in children if items.GetItemLevel(child) == level]
 
 
 def _ancestor(volume, level: str) -> int:

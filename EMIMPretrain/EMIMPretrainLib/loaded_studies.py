@@ -76,10 +76,14 @@ class LoadedStudy:
 
     @property
     def note(self) -> str:
-        """Why it is not proposed to be written; else empty."""
+        """Why it is not proposed to be written, or what to know about its patient; else empty."""
         if self.added:
             return _("in the folder already, as {case}").format(case=self.added)
-        return "" if self.proposed else _("no volume of it is chosen")
+        if not self.proposed:
+            return _("no volume of it is chosen")
+        if self.patient:
+            return ""
+        return _("patient not known (no Patient ID): counts as one more, unless named like case-001_ses-2")
 
 
 class _Sought(NamedTuple):

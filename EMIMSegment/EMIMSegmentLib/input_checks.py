@@ -167,12 +167,15 @@ def _patients(card, usable: dict) -> list[Problem]:
             names = {"a": itemName(patientItem(a)), "b": itemName(patientItem(b))}
             what = _("{first} and {second} are of different patients: {a} and {b}.").format(**pair, **names)
             return [Problem(second, what, _("Choose volumes of one patient."), True)]
-        if studyItem(a) and studyItem(b) and studyItem(a) != studyItem(b):
-            names = {"a": itemName(studyItem(a)), "b": itemName(studyItem(b))}
+        studyA, studyB = studyItem(a), studyItem(b)
+        if studyA and studyB and studyA != studyB:
+            names = {"a": itemName(studyA), "b": itemName(studyB)}
             what = _("{first} and {second} are of different studies: {a} and {b}.").format(**pair, **names)
             hint = _("Check that both show the same state of the disease; align them if the head moved.")
+            if not (ofA and ofB):
+                hint = _("Not both have a Patient ID: check that they are of one patient.") + " " + hint
             problems.append(Problem(second, what, hint, False))
-        elif not (ofA and ofB):
+        elif not (ofA and ofB) and not (studyA and studyB):
             caseA, caseB = examinationNumbers(a, card), examinationNumbers(b, card)
             if caseA - caseB and caseB - caseA:
                 names = {"a": a.GetName(), "b": b.GetName()}

@@ -21,17 +21,21 @@ NAMES = {
         T1 -C; T1-weighted; 3D T1 FSPGR BRAVO; T1_to_MNI; T1_in_FLAIR_space.nii.gz; SAG T1 SE
         T1 non-contrast; t1_tse_tra; IXI002-Guys-0828-T1.nii.gz; T1_brain.nii.gz; AX T1 C-SPINE
         T1 post-op; t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE
-        sub-01_ses-post_T1w.nii.gz; sub-gd_ses-contrast_run-1_T1w.nii.gz""",
+        sub-01_ses-post_T1w.nii.gz; sub-gd_ses-contrast_run-1_T1w.nii.gz
+        sub_01_T1.nii.gz; t1_sub_01.nii.gz; T1 sub1; sub01_t1; study_sub-anna_T1w.nii.gz; subj_t1.nii
+        sub_pat12_t1.nii.gz; sub 1 T1; subject_3_T1.nii.gz; sT1W_3D_TFE""",
     "T1ce": """t1ce.nii.gz; BraTS2021_00002_t1ce.nii.gz; BraTS-GLI-00012-000-t1c.nii.gz; t1c.nii.gz
         T1Gd.nii.gz; t1gd.mhd; sub-01_ce-gadolinium_T1w.nii.gz; sub-01 T1 post contrast
         t1_mprage_sag_gd; T1 +C; T1+C; AX T1 POST; AX T1 POST GD; T1WKM; T1W_KM; t1_c
         t1-c.nii.gz; T1 C+; T1+; T1 +GD; T1 GAD; AX T1 FS +C; T1-weighted contrast-enhanced
         MPRAGE POST; BRAVO +C; POST_T1; t1 w gd; T1_postcontrast; preop T1 post Gd
         T1_CE_to_FLAIR; t1_vibe_fs_tra_gd; 7: SAG T1 C+ 3D; UCSF-PDGM-0004_T1c.nii.gz
-        T1 Dotarem; sub-01_ses-pre_ce-gadolinium_T1w.nii.gz; sub-01_ses-2_acq-post_T1w.nii.gz""",
+        T1 Dotarem; sub-01_ses-pre_ce-gadolinium_T1w.nii.gz; sub-01_ses-2_acq-post_T1w.nii.gz
+        1001: sT1W_3D_TFE_Gd; T1 post - pre op""",
     "T2": """t2.nii.gz; BraTS-GLI-00012-000-t2w.nii.gz; T2w_TSE; AX T2; t2_tse_tra
         10000_1000000_t2w.mha; T2 FRFSE; study2_T2W; T2_reg_to_T1.nii.gz; T2-weighted; sub-1_T2w
-        AX T2 FS POST; t2_space_sag; IXI002-Guys-0828-T2.nii.gz; T2 PROPELLER""",
+        AX T2 FS POST; t2_space_sag; IXI002-Guys-0828-T2.nii.gz; T2 PROPELLER
+        sT2W_TSE""",
     "FLAIR": """flair.nii.gz; fla.nii.gz; AX T2 FLAIR; t2_flair; T2-FLAIR
         BraTS-GLI-00012-000-t2f.nii.gz; sub-01_FLAIR.nii.gz; study1_FLAIR.nii.gz
         t2_tirm_tra_dark-fluid; 3D FLAIR; FLAIR +C; FLAIR_to_T1.nii.gz
@@ -49,7 +53,10 @@ NAMES = {
 NO_MODALITY = """mask_t1.nii.gz; brainmask.nii.gz; seg.nii.gz; t1_seg.nii.gz; image.nii.gz
         3-plane localizer; T1 map; t1rho; BRATS_001.nii.gz; rt1.nii.gz; patient12.nii.gz
         t1t2.nii.gz; T1 T2; PD T2; t10.nii.gz; at1b.nii.gz; mask_fla.nii.gz; abct.nii
-        T1 subtraction; flairish.nii.gz; direct.nii.gz; MRHead; ; .nii.gz"""
+        t1_vibe_fs_tra_dyn_SUB; Ax T1 Sub; T1_SUB; SUB T1 POST-PRE; T1 post - T1 pre; SUB 3D T1; T1 (SUB)
+        T1 Subtraktion; T1w post-pre; t1_post_-_t1_pre; T1_SUB.nii.gz; eADC; dwi_eADC; Exponential ADC
+        T1 mapping; t2_mapping; 3 plane t2 loc; T1 subtraction
+        flairish.nii.gz; direct.nii.gz; MRHead; ; .nii.gz"""
 
 
 def split(text):

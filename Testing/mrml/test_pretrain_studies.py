@@ -178,6 +178,21 @@ def test_names_that_make_two_patients_of_one_are_refused(tmp_path):
             logic().addStudies([last], tmp_path)
 
 
+def test_a_patient_without_id_is_not_known_and_it_is_told(tmp_path):
+    study("Patient-1.2.1", "1.2.1", t1=1)  # of an empty ID, Slicer makes this
+    study("Patient-1.2.2", "1.2.2", t1=2)
+    studies = logic().loadedStudies(tmp_path)
+    assert [s.patient for s in studies] == ["", ""] and all("no Patient ID" in s.note for s in studies)
+    studies[1].name = "case-001_ses-2"  # the user knows that they are of one person
+    logic().addStudies(studies, tmp_path, keepPatients=True)
+    assert (tmp_path / "patients.csv").read_text().splitlines()[1:] == [
+        "case-001,,1.2.1",
+        "case-001_ses-2,,1.2.2",
+    ]
+    study("4711", "1.2.3", t1=3)
+    assert [s.note for s in logic().loadedStudies(tmp_path)][2] == ""
+
+
 def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path):
     with pytest.raises(EmimError, match="No volume") as error:
         logic().loadedStudies(tmp_path)

@@ -15,6 +15,7 @@ from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from emim.config import NetworkConfig, PreprocessConfig, Structure  # noqa: E402
 from emim.package.model import ModelCard  # noqa: E402
 from EMIMLib.guessing import guessInputs, loadedStudies  # noqa: E402
+from EMIMLib.patient import patientItem  # noqa: E402
 
 CARD = ModelCard(
     name="glioma",
@@ -145,6 +146,82 @@ def test_the_study_with_most_modalities_wins_and_the_largest_volume_in_it():
     guesses = guessInputs(CARD)
     assert {g.node.GetID() for g in guesses.values()} == {n.GetID() for n in old[:3]}
     assert [s.name for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
+
+
+def test_of_several_largest_ones_of_one_size_it_is_told():
+    for name in ("Ax T1", "T1 tra", "FLAIR"):
+        volume(name)
+    volume("T1 low", (4, 6, 6))
+    volume("FLAIR low", (4, 6, 6))
+    reasons = {m: guess.reason for m, guess in guessInputs(CARD).items()}
+    assert "3 fit, the largest of one size" in reasons["T1"] and "the largest of 2" in reasons["FLAIR"]
+
+
+def test_the_number_of_a_dicom_series_is_no_case():
+    for name in ("5: t1_mprage", "12: t1_mprage_KM", "501: t2_flair"):
+        volume(name)
+    assert names(guessInputs(CARD)) == {
+        "T1": "5: t1_mprage",
+        "T1ce": "12: t1_mprage_KM",
+        "FLAIR": "501: t2_flair",
+    }
+    assert [sorted(s.inputs) for s in loadedStudies(CARD)] == [["FLAIR", "T1", "T1ce"]]
+    inputs = {m: guess.node for m, guess in guessInputs(CARD).items()}
+    assert checkInputs(CARD, inputs) == []
+
+
+def test_a_number_without_colon_is_that_of_a_series_only_where_dicom_instances_are_known(tmp_path):
+    for name in ("5 t1_mprage", "12 t1_mprage_KM"):
+        node, storage = volume("x"), slicer.vtkMRMLNRRDStorageNode()
+        node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+        storage.SetFileName(str(tmp_path / f"{name}.nrrd"))
+        assert storage.WriteData(node)
+        slicer.mrmlScene.RemoveNode(node)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        assert storage.ReadData(node)
+    assert set(names(guessInputs(CARD))) == {"T1", "T1ce"}
+    for name in ("007 t1", "008 t1", "008 flair"):
+        volume(name)
+    assert [s.name for s in loadedStudies(CARD)][1:] == ["007", "008"]
+
+
+def test_a_processed_series_outside_its_study_leaves_the_other_guesses():
+    inStudy = [volume("5: t1_mprage"), volume("12: t1_mprage_KM"), volume("501: t2_flair")]
+    study("Meier", "2024", inStudy, patient_id="4711")
+    processed = volume("12: t1_mprage_KM N4")
+    inputs = {m: guess.node for m, guess in guessInputs(CARD, [processed]).items()}
+    assert inputs["T1"] is inStudy[0] and inputs["FLAIR"] is inStudy[2]
+    assert checkInputs(CARD, {**inputs, "T1ce": processed}) == []
+    volume("flair_other")  # there is more beside the study, which may be of somebody else
+    assert names(guessInputs(CARD, [processed])) == {"T1ce": "12: t1_mprage_KM N4", "FLAIR": "flair_other"}
+
+
+def test_what_lies_directly_below_a_patient_is_of_the_only_study():
+    patient = study("Meier", "2020", [volume("t1")])
+    items = hierarchy()
+    beside = volume("flair")
+    items.SetItemParent(items.GetItemByDataNode(beside), patient)
+    assert [(s.name, sorted(s.inputs)) for s in loadedStudies(CARD)] == [("Meier / 2020", ["FLAIR", "T1"])]
+    study(patient, "2024", [volume("t1 ")])  # now it may be of either
+    assert [sorted(s.inputs) for s in loadedStudies(CARD)] == [["T1"], ["FLAIR"], ["T1"]]
+
+
+def showAsSequence(node):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "perfusion")
+    for i in range(3):
+        sequence.SetDataNodeAtValue(node, str(i))
+    browser = slicer.mrmlScene.AddNode(slicer.vtkMRMLSequenceBrowserNode())
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(node, sequence, False)
+
+
+def test_a_frame_of_a_sequence_is_guessed_only_where_nothing_else_fits():
+    frame, flair = volume("t1_twist", (8, 8, 8)), volume("FLAIR")
+    showAsSequence(frame)
+    assert names(guessInputs(CARD)) == {"T1": "t1_twist", "FLAIR": "FLAIR"}
+    plain = volume("t1_se")
+    assert guessInputs(CARD)["T1"].node is plain
+    assert [s.inputs for s in loadedStudies(CARD)] == [{"T1": plain, "FLAIR": flair}]
 
 
 def test_what_is_no_plain_image_is_not_guessed():
@@ -334,6 +411,42 @@ def test_the_same_patient_twice_is_one_patient():
     study("MEIER^A", "2024", [inputs["FLAIR"]], patient_id="4711")
     problems = checkInputs(CARD, inputs)
     assert not whats(problems) and "different studies: 2020 and 2024" in problems[0].what
+
+
+def dicomStudyWithoutPatientID(uid, *volumes):
+    """As Slicer loads a study whose Patient ID is empty: it makes one up, and so a patient of the study."""
+    items, made = hierarchy(), f"Patient-{uid}"
+    patient = study(f"No name ({made})", "MRI head", volumes, patient_id=made)
+    items.SetItemUID(patient, "DICOM", made)
+    items.SetItemUID(items.GetItemParent(items.GetItemByDataNode(volumes[0])), "DICOM", uid)
+
+
+def test_studies_without_patient_id_may_be_of_one_patient():
+    inputs = complete()
+    dicomStudyWithoutPatientID("1.2.1", inputs["T1"], inputs["T1ce"], inputs["T2"])
+    dicomStudyWithoutPatientID("1.2.2", inputs["FLAIR"])
+    (problem,) = checkInputs(CARD, inputs)
+    assert not problem.blocking and "different studies" in problem.what and "Patient ID" in problem.hint
+    # The user says that it is one person, by moving the study.
+    items = hierarchy()
+    moved = items.GetItemParent(items.GetItemByDataNode(inputs["FLAIR"]))
+    items.SetItemParent(moved, patientItem(inputs["T1"]))
+    (problem,) = checkInputs(CARD, inputs)
+    assert "different studies" in problem.what and "Patient ID" not in problem.hint
+
+
+def test_numbers_in_the_names_of_one_study_without_patient_id_are_no_cases():
+    first, second = volume("64ch 32 T1"), volume("20 FLAIR")
+    dicomStudyWithoutPatientID("1.2.1", first, second)
+    inputs = {"T1": first, "FLAIR": second}
+    assert [p for p in checkInputs(CARD, inputs) if p.modality != "T1ce"] == []
+
+
+def test_a_patient_id_that_looks_like_a_made_up_one_is_kept():
+    inputs = complete()
+    study("Meier", "1", [inputs["T1"], inputs["T1ce"], inputs["T2"]], patient_id="Patient-12")
+    study("Huber", "1", [inputs["FLAIR"]], patient_id="Patient-13")
+    assert "different patients" in whats(checkInputs(CARD, inputs))
 
 
 def test_names_of_different_cases_are_a_warning():

@@ -32,6 +32,7 @@ from emim.cohort.vocabulary import (
     NO_MODALITY,
     OVERRIDES,
     PATTERNS,
+    PHILIPS_S,
     REGISTERED_TO,
     SURE_LABEL,
     TARGET,
@@ -179,6 +180,7 @@ def _find_built_in(name: str, without: set[str] | frozenset[str] = frozenset()) 
     stem = REGISTERED_TO.sub(lambda m: " " * len(m.group()), strip_extension(name))
     if NO_MODALITY.search(stem):
         return None
+    stem = PHILIPS_S.sub(" ", stem)
     rests: dict[str, str] = {}
     for modality, texts in PATTERNS.items():
         found = [rest for text in texts if (rest := fits(text, stem)) is not None]

@@ -79,11 +79,18 @@ REGISTERED_TO = re.compile(
 )
 # Whose examination it is and which, in names of BIDS: "ses-post" is after surgery, not after contrast.
 EXAMINATION = re.compile(rf"{BEGIN}(?:sub|ses)-[a-z0-9]+", re.I)
+# "T1_SUB" is a difference of two images; "sub-anna", "sub_01" and "sub pat12" are whose image it is.
+_SUBTRACTION = (
+    rf"sub(?!-[a-z0-9]|{GAP}(?:\d+(?![\dd])|[a-z]*\d\d))|subtr[a-z]*"
+    rf"|post[ _]*-[ _]*(?:t1w?[ _]*)?pre{_NOT_A_TREATMENT}"
+)
 NO_MODALITY = re.compile(
-    rf"{BEGIN}(?:scout|localizer|localiser|survey|subtraction|subtracted|mip|phase|pha|t1rho|t[12]{GAP}maps?)"
-    rf"{END}",
+    rf"{BEGIN}(?:scout|localizer|localiser|loc|survey|{_SUBTRACTION}|mip|phase|pha|t1rho|t[12]{GAP}map(?:s|ping)?"
+    rf"|eadc|exponential){END}",  # an eADC is bright where the ADC is low
     re.I,
 )
+# Philips puts an s before the names of some scans: "sT1W_3D_TFE".
+PHILIPS_S = re.compile(rf"{BEGIN}s(?=t[12]w)", re.I)
 SURE_LABEL = re.compile(
     rf"{BEGIN}(?:seg|dseg|segm|segmentations?|labels?|labelmap|lbl|msk|gt|ground{GAP}truth|truth"
     rf"|annotations?|consensus|delineations?){END}",
