@@ -107,6 +107,23 @@ def test_a_folder_of_one_patient_is_one_examination():
     assert [s.name for s in loadedStudies(CARD)] == ["Meier"]
 
 
+def test_cases_are_named_by_files_and_folders_but_not_after_patients():
+    volume("pat07_t1")
+    folder("Day 1", volume("a_t1"))
+    items = hierarchy()
+    patient = items.CreateSubjectItem(items.GetSceneItemID(), "Meier")
+    items.SetItemParent(items.GetItemByDataNode(volume("t1")), patient)  # straight below the patient
+    day = items.CreateFolderItem(patient, "Day 1")
+    items.SetItemParent(items.GetItemByDataNode(volume("t1")), day)
+    study(patient, "2020", [volume("t1")])
+    found = loadedStudies(CARD)
+    assert [s.title for s in found] == ["pat07", "Day 1", "Meier", "Day 1", "Meier / 2020"]
+    assert [s.name for s in found[:2]] == ["pat07", "Day 1"]
+    codes = [s.name for s in found[2:]]
+    assert len(set(codes)) == 3 and all(code.startswith("case-") for code in codes)
+    assert [s.name for s in loadedStudies(CARD)[2:]] == codes
+
+
 def test_series_description_of_dicom():
     first, second = volume("Volume 3"), volume("Volume 4")
     first.SetAttribute("DICOM.SeriesDescription", "t2_tirm_tra_dark-fluid")
@@ -144,7 +161,7 @@ def test_the_study_with_most_modalities_wins_and_the_largest_volume_in_it():
     study(patient, "2024", new)
     guesses = guessInputs(CARD)
     assert {g.node.GetID() for g in guesses.values()} == {n.GetID() for n in old[:3]}
-    assert [s.name for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
+    assert [s.title for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
 
 
 def test_what_is_no_plain_image_is_not_guessed():
