@@ -111,13 +111,14 @@ def test_cases_are_named_by_files_and_folders_but_not_after_patients():
     volume("pat07_t1")
     folder("Day 1", volume("a_t1"))
     items = hierarchy()
+    patient = items.CreateSubjectItem(items.GetSceneItemID(), "Huber")
+    items.SetItemParent(items.GetItemByDataNode(volume("t1")), patient)  # straight below, without a study
     patient = items.CreateSubjectItem(items.GetSceneItemID(), "Meier")
-    items.SetItemParent(items.GetItemByDataNode(volume("t1")), patient)  # straight below the patient
     day = items.CreateFolderItem(patient, "Day 1")
     items.SetItemParent(items.GetItemByDataNode(volume("t1")), day)
     study(patient, "2020", [volume("t1")])
     found = loadedStudies(CARD)
-    assert [s.title for s in found] == ["pat07", "Day 1", "Meier", "Day 1", "Meier / 2020"]
+    assert [s.title for s in found] == ["pat07", "Day 1", "Huber", "Day 1", "Meier / 2020"]
     assert [s.name for s in found[:2]] == ["pat07", "Day 1"]
     codes = [s.name for s in found[2:]]
     assert len(set(codes)) == 3 and all(code.startswith("case-") for code in codes)
