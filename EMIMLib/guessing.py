@@ -7,6 +7,7 @@ modality (``pat07`` in ``pat07_t1``); by both where a folder holds several cases
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable
 from pathlib import PurePath
@@ -17,7 +18,15 @@ from slicer.i18n import tr as _
 
 from emim.cohort.patterns import canonical, find_modality
 from EMIMLib.made_volumes import REVIEW, isResult
-from EMIMLib.patient import folderItem, itemName, patientItem, seriesDescription, studyItem
+from EMIMLib.patient import (
+    folderItem,
+    itemName,
+    patientItem,
+    patientNumber,
+    seriesDescription,
+    studyItem,
+    studyUID,
+)
 from EMIMLib.sequence_frame import sequenceFrame
 
 # Words beside the modality that differ between the series of one examination.
@@ -47,14 +56,16 @@ class Study(NamedTuple):
     """Loaded volumes of one examination.
 
     Attributes:
-        name: of the examination.
+        name: of the case, also in files: that of a study in DICOM does not tell who the patient is.
         inputs: modality to volume.
         missing: modalities the model cannot do without that were not found.
+        title: of the examination, for the screen only: it may tell that. "": the name.
     """
 
     name: str
     inputs: dict
     missing: tuple[str, ...]
+    title: str = ""
 
 
 class LoadedExamination(NamedTuple):
@@ -132,7 +143,8 @@ def loadedStudies(card) -> list[Study]:
     for examination, found in _byExamination(_recognise(card)).items():
         inputs = {m: guess.node for m, guess in _choose(card, found).items()}
         missing = tuple(m for m in card.modalities if m not in inputs and m not in card.optional)
-        studies.append(Study(_name(examination, found[0].volume, found[0].case), inputs, missing))
+        title = _name(examination, found[0].volume, found[0].case)
+        studies.append(Study(_caseName(title, found[0].volume), inputs, missing, title))
     return studies
 
 
@@ -317,6 +329,18 @@ def _name(examination: Examination, volume, case: str) -> str:
     if examination.item:
         return f"{itemName(examination.item)} / {case}" if examination.words else itemName(examination.item)
     return case
+
+
+def _caseName(title: str, volume) -> str:
+    """The title; where a patient item stands above the volume, a code in its place.
+
+    The code is the same another day, so that what is done is found again: a fingerprint of the Study Instance
+    UID, which is unique and names nobody, or else of what is known.
+    """
+    if not patientItem(volume) and not studyItem(volume):
+        return title
+    study = studyUID(volume) or f"{patientNumber(volume)} {title}"
+    return f"case-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
 def _shownVolumes() -> set[str]:

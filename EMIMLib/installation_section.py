@@ -95,7 +95,9 @@ class InstallationSection:
 
     def _addReport(self, form) -> None:
         self.checkButton = qt.QPushButton(_("Check installation"))
-        self.checkButton.toolTip = _("Start a worker as a test and report versions, GPU, memory and disk")
+        self.checkButton.toolTip = _(
+            "Start a worker as a test and report versions, GPU, memory, disk and how the last worker failed"
+        )
         self.checkButton.connect("clicked()", self._check)
         form.addRow(self.checkButton)
         self.reportText = qt.QPlainTextEdit()
@@ -105,7 +107,10 @@ class InstallationSection:
         font.setStyleHint(qt.QFont.TypeWriter)
         self.reportText.font = font
         self.reportText.lineWrapMode = qt.QPlainTextEdit.NoWrap
-        self.reportText.toolTip = _("The support report; it names folders of this computer, but no images")
+        self.reportText.toolTip = _(
+            "The support report. It holds no images, but names folders of this computer and, where a worker "
+            "failed, perhaps cases and files: read it before you send it."
+        )
         form.addRow(self.reportText)
         self.copyButton = qt.QPushButton(_("Copy report"))
         self.copyButton.toolTip = _("Copy the report to the clipboard, to paste it into a message")

@@ -104,9 +104,10 @@ def _describe(folder: Path) -> str:
 
 
 def _lastError() -> str:
+    """What the last worker that failed has said, which may name cases and files."""
     folder = lastLog()
     if folder is None:
         return "No failed worker has left a log."
     texts = [folder / name for name in ("errors.txt", "output.txt")]
     end = "\n".join(t.read_text("utf-8", "replace")[-LOG_END:].strip() for t in texts if t.is_file())
-    return f"Last log: {folder}\n{end}"
+    return f"Last log: {folder} (it may name cases and files)\n{end}"

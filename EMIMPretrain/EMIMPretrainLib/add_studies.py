@@ -21,7 +21,8 @@ from EMIMLib.export_volume import exportVolume
 from EMIMLib.models import folderName
 from EMIMLib.patient import patientNumber, studyUID
 
-from .loaded_studies import ADDED, LoadedStudy, StudyVolume, namesOf
+from .added_cases import noteAdded
+from .loaded_studies import LoadedStudy, StudyVolume, namesOf
 from .patients_table import PatientRow, addPatients, readPatients
 
 Patterns = Mapping[str, Sequence[str]]
@@ -68,7 +69,7 @@ def addStudies(
         for study in chosen:
             replace_file(stage / study.name, folder / study.name)
             for volume in _written(study):
-                _node(volume).SetAttribute(ADDED, str(folder / study.name))
+                noteAdded(_node(volume), folder, study.name)
     except OSError as error:
         raise EmimError(
             _("The studies cannot be written: {reason}.").format(reason=error.strerror or error),

@@ -23,10 +23,10 @@ from EMIMLib.patient import patientKey, studyUID
 from EMIMLib.sequence_frame import sequenceFrame
 from EMIMLib.volume_problem import volumeProblem
 
+from .added_cases import addedAs
 from .case_loader import CASE
 from .patients_table import PatientRow, readPatients
 
-ADDED = "EMIM.added"  # attribute of a volume: the case folder that it was written to
 _NUMBERED = re.compile(r"case-(\d+)", re.IGNORECASE)
 SESSION = re.compile(r"_ses-[^\W_]+$")  # at the end of the name of a further study of a patient
 
@@ -143,7 +143,7 @@ def _study(examination: LoadedExamination, folder: Path, listed: Sequence[Patien
     volumes += [_leftOut(node, _("no modality is recognised in its name")) for node in examination.others]
     nodes = [*(one.volume for one in examination.volumes), *examination.others]
     cases = [
-        *(_addedAs(node, folder) for node in nodes),
+        *(addedAs(node, folder) for node in nodes),
         *(r.case for r in listed if r.study and r.study == studyUID(nodes[0])),
     ]
     added = next((case for case in cases if case and (folder / case).is_dir()), "")
@@ -186,12 +186,6 @@ def _chooseLargest(volumes: list[StudyVolume], nodes: Mapping[str, Any]) -> None
             larger = _("another one that is {modality} is larger")
             text = equal if sizes.count(max(sizes)) > 1 else larger
             volume.reason = text.format(n=count, modality=modality)
-
-
-def _addedAs(node: Any, folder: Path) -> str:
-    """The case of ``folder`` that the volume was written to; "" where it was not."""
-    case = Path(node.GetAttribute(ADDED) or "")
-    return case.name if case.parent == folder else ""
 
 
 def _nameCases(studies: Sequence[LoadedStudy], folder: Path, listed: Sequence[PatientRow]) -> None:

@@ -79,13 +79,18 @@ class BatchSection:
         if self.state.classifies:
             toolTip = _("Classify all cases one after the other.")
             self.job.describe(_("Classifying all cases"), _("Classify all cases"), toolTip)
-            ui.batchOutputPathLineEdit.toolTip = _("Folder for the result: a table, classes.csv.")
+            into = _("Folder for the result: a table, classes.csv.")
         else:
             toolTip = _("Segment all cases one after the other.")
             self.job.describe(_("Segmenting all cases"), _("Segment all cases"), toolTip)
-            ui.batchOutputPathLineEdit.toolTip = _(
+            into = _(
                 "Folder for the results: label map, measurements and picture of each case, tables for all."
             )
+            if not self.fromFolder:
+                into = _("Folder for the results: the segmentation of each study.")
+        if not self.fromFolder:
+            into += " " + _("DICOM studies are called case- and a code there, not after the patient.")
+        ui.batchOutputPathLineEdit.toolTip = into
 
     def _reason(self) -> str:
         """Why the batch cannot start, in words."""
@@ -111,9 +116,9 @@ class BatchSection:
                 )
             return " ".join([*sentences, *self._lost()])
         studies = self.logic.loadedStudies(self.state.card)
-        names = ", ".join(s.name for s in studies)
+        names = ", ".join(s.title if s.title == s.name else f"{s.title} ({s.name})" for s in studies)
         text, sentences = _("{n} studies: {names}").format(n=len(studies), names=names), self._lost()
-        without = ", ".join(s.name for s in studies if reference and reference not in s.inputs)
+        without = ", ".join(s.title for s in studies if reference and reference not in s.inputs)
         if without:
             another = _("Another sequence than {reference} gives the grid of {names}.")
             sentences.insert(0, another.format(reference=reference, names=without))

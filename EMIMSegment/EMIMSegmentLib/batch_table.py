@@ -3,7 +3,7 @@
 A row is a dict: ``case``, ``error`` (what went wrong, or None), ``where``, ``hint``, ``volumes_ml``
 (structure to mL), ``output`` (path or None) and ``segmentation`` (node ID or None). Of a folder it has
 ``files`` (modality to path) and ``result`` (what the worker told of the case), of loaded studies ``nodes``
-(modality to node ID).
+(modality to node ID) and ``title``: who it is, for the screen only, where ``case`` does not tell that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def updateBatchTable(source: str, card, rows: list[dict]):
     """Fill the table node of the batch of ``source``, made where there is none; return it."""
     table = batchTable(source, card)
     columns = [
-        textColumn("Case", [row["case"] for row in rows]),
+        *caseColumns(rows),
         textColumn("Result", [_("failed") if row["error"] else _("done") for row in rows]),
     ]
     for structure in card.structures:
@@ -41,6 +41,18 @@ def updateBatchTable(source: str, card, rows: list[dict]):
     columns.append(textColumn("Message", [rowMessage(row) for row in rows]))
     fillTable(table, columns)
     return table
+
+
+def caseColumns(rows: list[dict]) -> list:
+    """The columns that tell the cases: a second one only where titles say more than the names."""
+    cases, titles = [row["case"] for row in rows], [title(row) for row in rows]
+    columns = [textColumn("Case", cases)]
+    return columns if titles == cases else [*columns, textColumn("Study", titles)]
+
+
+def title(row: dict) -> str:
+    """What a case is called on the screen."""
+    return row.get("title") or row["case"]
 
 
 def describeRows(rows: list[dict]) -> str:

@@ -1,7 +1,7 @@
 """The summary of a batch that classifies.
 
 A row is a dict: ``case``, ``class`` (None where it failed), ``probabilities`` (class to probability),
-``error`` (what went wrong, or None), ``where``, ``hint``, and ``files`` or ``nodes`` as in
+``error`` (what went wrong, or None), ``where``, ``hint``, and ``files`` or ``nodes`` and ``title`` as in
 :mod:`EMIMSegmentLib.batch_table`.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
-from EMIMSegmentLib.batch_table import batchTable, rowMessage
+from EMIMSegmentLib.batch_table import batchTable, caseColumns, rowMessage
 from EMIMSegmentLib.measurements_table import fillTable, numberColumn, textColumn
 
 FILE = "classes.csv"  # in the folder of the results
@@ -22,7 +22,7 @@ def updateClassBatchTable(source: str, card, rows: list[dict]):
     """Fill the table node of the batch of ``source``, made where there is none; return it."""
     table = batchTable(source, card)
     columns = [
-        textColumn("Case", [row["case"] for row in rows]),
+        *caseColumns(rows),
         textColumn("Class", [row["class"] or _("failed") for row in rows]),
     ]
     for name in card.classes:

@@ -165,8 +165,9 @@ def _patients(card, usable: dict) -> list[Problem]:
         pair = {"first": first, "second": second}
         if ofA and ofB and ofA != ofB:
             names = {"a": itemName(patientItem(a)), "b": itemName(patientItem(b))}
-            what = _("{first} and {second} are of different patients: {a} and {b}.").format(**pair, **names)
-            return [Problem(second, what, _("Choose volumes of one patient."), True)]
+            what = _("{first} and {second} are of different patients.").format(**pair)  # goes into files
+            hint = _("Choose volumes of one patient: these are of {a} and {b}.").format(**names)
+            return [Problem(second, what, hint, True)]
         studyA, studyB = studyItem(a), studyItem(b)
         if studyA and studyB and studyA != studyB:
             names = {"a": itemName(studyA), "b": itemName(studyB)}

@@ -290,7 +290,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     # Many cases
 
     def loadedStudies(self, card) -> list[guessing.Study]:
-        """The examinations in the scene: name, inputs (modality to volume), missing modalities."""
+        """The examinations in the scene: case name, inputs (modality to volume), what is missing, title."""
         return guessing.loadedStudies(card)
 
     def batch(
@@ -311,9 +311,12 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
     ) -> FolderBatchRun | StudyBatchRun:
         """Segment many cases unattended; a case that fails is a row with its error.
 
+        Loaded studies from DICOM are called ``case-`` and a code of the study, the same each time, in files,
+        rows and events; only the ``title`` of a row, for the screen, tells who the patient is.
+
         Args:
-            studies: a folder of subject folders (or a datalist), or a list of :class:`Study` or of dicts
-                of modality to volume node.
+            studies: a folder of subject folders (or a datalist), or a list of :class:`Study` (see
+                :meth:`loadedStudies`) or of dicts of modality to volume node, called as the first of these.
             folder: where results are written; needed for a folder of files.
             extension: of the files; ``.nii.gz`` for other programs, ``.seg.nrrd`` for Slicer, with names,
                 colours, and all of structures that overlap.
@@ -346,7 +349,7 @@ class EMIMSegmentLogic(ScriptedLoadableModuleLogic):
         """Classify many cases unattended; a case that fails is a row with its error.
 
         Args:
-            studies: as for :meth:`batch`.
+            studies: as for :meth:`batch`; they are named in the same way.
             folder: where ``classes.csv`` is written; needed for a folder of files.
             overwrite: replace that of an earlier batch.
 

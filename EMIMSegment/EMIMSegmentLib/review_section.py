@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from EMIMLib.error_display import showError
+from EMIMSegmentLib.batch_table import title
 from EMIMSegmentLib.marks import BAD, CHECK, GOOD, marked, paragraph
 from EMIMSegmentLib.tables import fillTable
 
@@ -78,7 +79,7 @@ class ReviewSection:
             return
         finally:
             self._showing = False
-        self._message = _describe(row["case"], shown.kept)
+        self._message = _describe(row, shown.kept)
         if shown.segmentation is not None:
             self._onSegmentation(shown.segmentation)
         self.state.changed()
@@ -87,15 +88,17 @@ class ReviewSection:
         """The row of the case that is chosen in the table."""
         table = self.ui.batchTable
         indexes = table.selectionModel().selectedRows()
-        name = table.item(indexes[0].row(), 0).text() if indexes else None
+        name = table.item(indexes[0].row(), 0).data(qt.Qt.UserRole) if indexes else None
         return next((row for row in self._rows if row["case"] == name), None)
 
     def fill(self) -> None:
         """Show the rows in the table now."""
         table, chosen = self.ui.batchTable, self._chosen()
-        texts = [(row["case"], _resultText(row)) for row in self._rows]
+        texts = [(title(row), _resultText(row)) for row in self._rows]
         fillTable(table, (_("Case"), _("Result")), texts, stretch=1)
         for r, row in enumerate(self._rows):
+            table.item(r, 0).setData(qt.Qt.UserRole, row["case"])
+            table.item(r, 0).setToolTip(row["case"])
             item = table.item(r, 1)
             item.setToolTip(
                 "\n".join(t for t in (row["error"] or texts[r][1], row["where"], row["hint"]) if t)
@@ -114,8 +117,9 @@ class ReviewSection:
         self.showChosen()
 
 
-def _describe(case: str, kept: tuple[str, ...]) -> str:
-    text = html.escape(_("{name} is shown.").format(name=case))
+def _describe(row: dict, kept: tuple[str, ...]) -> str:
+    name = row["case"] if title(row) == row["case"] else f"{title(row)} ({row['case']})"
+    text = html.escape(_("{name} is shown.").format(name=name))
     if not kept:
         return text
     stay = _("Still in the scene, because changed or drawn on: {names}.").format(names=", ".join(kept))

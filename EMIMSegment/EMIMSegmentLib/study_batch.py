@@ -24,7 +24,7 @@ from EMIMSegmentLib.result_nodes import classifiedVolume, isMadeBy, referenceVol
 from EMIMSegmentLib.segmentation_run import measurementsOf
 from EMIMSegmentLib.worker_run import CANCELLED, FAILED, FINISHED, PREPARING, RUNNING
 
-CASE = "EMIM.BatchCase"  # attribute of a node that a batch made: the case
+CASE = "EMIM.BatchCase"  # attribute of a node that a batch made: the name of the case, never its title
 
 
 class StudyRun:
@@ -42,8 +42,8 @@ class StudyRun:
             segmentation in the scene that was corrected by hand is kept beside the new one.
 
     Attributes:
-        rows: dicts with ``case``, ``error``, ``where`` and ``hint``, among others; each comes when its case
-            is done.
+        rows: dicts with ``case``, ``title``, ``error``, ``where`` and ``hint``, among others; each comes when
+            its case is done.
         table: node with the rows; None before the end.
     """
 
@@ -73,7 +73,7 @@ class StudyRun:
         self.table = None
         self.summary = ""
         self.log = ""
-        self._cases = [_Case(name, inputs) for name, inputs in _named(studies)]
+        self._cases = _named(studies)
         self._count = len(self._cases)
         self._model, self._card = model, model.card
         self._makeRun = makeRun
@@ -195,6 +195,7 @@ class StudyRun:
     def _row(self, error: EmimError | None = None, **found) -> dict:
         return {
             "case": self._case.name,
+            "title": self._case.title,
             "error": error.what if error else None,
             "where": error.where if error else None,
             "hint": error.hint if error else None,
@@ -351,23 +352,25 @@ def _told(error: Exception) -> EmimError:
 
 
 class _Case:
-    def __init__(self, name: str, inputs: dict) -> None:
-        self.name = name
+    """Its name is for files, events and attributes; its title is for the screen only."""
+
+    def __init__(self, name: str, title: str, inputs: dict) -> None:
+        self.name, self.title = name, title
         self.nodeIDs = {m: node.GetID() for m, node in inputs.items() if node is not None}
 
 
-def _named(studies: list) -> list[tuple[str, dict]]:
-    """Case name, unique, and inputs of each study."""
-    named: list[tuple[str, dict]] = []
+def _named(studies: list) -> list[_Case]:
+    """The case of each study, with a name of its own."""
+    cases: list[_Case] = []
     for study in studies:
         if isinstance(study, Study):
-            name, inputs = study.name, study.inputs
+            name, title, inputs = study.name, study.title, study.inputs
         else:
-            inputs = study
+            inputs, title = study, ""
             name = next((node.GetName() for node in inputs.values() if node is not None), _("case"))
-        taken = {n.casefold() for n, _inputs in named}  # some systems do not tell a file A from a
+        taken = {case.name.casefold() for case in cases}  # some systems do not tell a file A from a
         unique, i = name, 2
         while unique.casefold() in taken:
             unique, i = f"{name} ({i})", i + 1
-        named.append((unique, inputs))
-    return named
+        cases.append(_Case(unique, title if title not in ("", name) else unique, inputs))
+    return cases

@@ -412,6 +412,7 @@ def test_section_checks_with_the_real_worker(host, tmp_path):
     for part in ("EMIM ", "Slicer ", "Qt ", "torch ", "Models ", "GiB free", "not made yet", "cpu_count"):
         assert part in report
     assert "The test worker failed" not in report and "No failed worker" in report
+    assert "cases and files" in found.reportText.toolTip
     found.copyButton.click()
     assert qt.QApplication.clipboard().text() == report
     host.grabPanel(found.panel, tmp_path / "installation.png", (460, 600))
@@ -424,7 +425,7 @@ def test_report_of_a_broken_installation(fake):
         worker.wait(pump=slicer.app.processEvents, timeout=120)
     report = support_report.composeReport(worker)
     assert "The test worker failed:" in report and "No module named 'no_such_library'" in report
-    assert "Last log: " in report
+    assert "Last log: " in report and "may name cases" in report
 
 
 def test_section_cleanup_stops_the_check(host, fake):

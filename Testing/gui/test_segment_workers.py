@@ -206,6 +206,38 @@ def test_batch_of_loaded_studies_says_what_failed(ready, host, cohort_folder, tm
     assert ui.batchTable.rowCount == 0 and not ui.batchTable.isVisibleTo(ready.parent)
 
 
+def test_the_panel_tells_who_is_who_and_its_log_does_not(ready, host, tmp_path, monkeypatch):
+    """Two studies of DICOM that are called the same on the screen are told apart by their codes."""
+    fake_worker(tmp_path, monkeypatch, REFUSE)
+    items = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    volumes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")][:2]
+    patient = items.CreateSubjectItem(items.GetSceneItemID(), "Smith^Anna (4711)")
+    for uid, volume in enumerate(volumes):
+        item = items.CreateStudyItem(patient, "MRI head (20240131)")
+        items.SetItemUID(item, "DICOM", f"1.2.840.{uid}")
+        items.SetItemParent(items.GetItemByDataNode(volume), item)
+    ui, title = ready.ui, "Smith^Anna (4711) / MRI head (20240131)"
+    ui.batchCollapsibleButton.collapsed = False
+    ui.batchSceneRadioButton.click()
+    assert "not after the patient" in ui.batchOutputPathLineEdit.toolTip
+    ui.batchButton.click()
+    assert host.processEvents(20, until=lambda: ready.state.job is None)
+    rows = [row for row in ready.logic.run.rows if row["title"] == title]
+    cases = [row["case"] for row in rows]
+    assert len(set(cases)) == 2 and all(f"{title} ({case})" in ui.batchHintLabel.text for case in cases)
+    log = ready.batchSection.job.pane.text
+    assert "Smith" not in log and all(case in log for case in cases)
+    shown = [n for n in range(ui.batchTable.rowCount) if ui.batchTable.item(n, 0).text() == title]
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    for number, row in zip(shown, rows, strict=True):
+        assert ui.batchTable.item(number, 0).toolTip() == row["case"]
+        ui.batchTable.selectRow(number)
+        ui.batchShowButton.click()
+        assert ui.batchShownLabel.text == f"{title} ({row['case']}) is shown."
+        assert red.GetBackgroundVolumeID() in row["nodes"].values()
+    shot(host, ready, "batch-dicom", 1500)
+
+
 def test_the_format_of_a_batch_is_kept_and_says_what_is_lost(
     ready, host, cohort_folder, tmp_path, monkeypatch
 ):

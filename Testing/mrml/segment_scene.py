@@ -61,6 +61,30 @@ def pair():
     return {"T1": head("T1", bright=CORE_RADIUS), "FLAIR": head("FLAIR")}
 
 
+IDENTITY = ("smith", "anna", "4711", "20240131", "1.2.840")  # of :func:`dicom_study`, in small letters
+
+
+def dicom_study(uid, *volumes, date="20240131"):
+    """Put volumes below a study of Anna Smith in the subject hierarchy, as Slicer's DICOM module does."""
+    items = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    patient = items.GetItemByUID("DICOM", "4711")
+    if not patient:
+        patient = items.CreateSubjectItem(items.GetSceneItemID(), "Smith^Anna (4711)")
+        items.SetItemUID(patient, "DICOM", "4711")
+        items.SetItemAttribute(patient, "DICOM.PatientID", "4711")
+        items.SetItemAttribute(patient, "DICOM.PatientName", "Smith^Anna")
+    item = items.CreateStudyItem(patient, f"MRI head ({date})")
+    items.SetItemUID(item, "DICOM", uid)
+    for node in volumes:
+        items.SetItemParent(items.GetItemByDataNode(node), item)
+        node.SetAttribute("DICOM.instanceUIDs", f"{uid}.7.1 {uid}.7.2")
+
+
+def told_of(text):
+    """The words of :data:`IDENTITY` in a text."""
+    return [word for word in IDENTITY if word in text.lower()]
+
+
 def transform(matrix, parent=None):
     """A linear transform node with a (4, 4) matrix."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "transform")

@@ -100,6 +100,31 @@ def test_further_rounds_go_on_and_nothing_is_added_twice(tmp_path):
     assert [case.name for case in logic().addStudies(studies, tmp_path)] == ["case-004"]
 
 
+def test_who_is_which_case_is_known_until_the_scene_is_closed_and_not_saved(tmp_path):
+    nodes = study("4711", "1.2.1", t1=1)
+    add(tmp_path / "one")
+    add(tmp_path / "two")
+    for folder in ("one", "two"):
+        assert [s.added for s in logic().loadedStudies(tmp_path / folder)] == ["case-001"]
+    attributes = [n.GetAttribute(a) for n in slicer.util.getNodesByClass("vtkMRMLNode")
+                  for a in n.GetAttributeNames()]  # fmt: skip
+    assert not any("case-001" in (value or "") for value in attributes)
+    storage = slicer.vtkMRMLNRRDStorageNode()  # Slicer's own for this file, which writes attributes
+    storage.SetFileName(str(tmp_path / "own.nrrd"))
+    assert storage.WriteData(nodes["t1"])
+    header = (tmp_path / "own.nrrd").read_bytes().split(b"\n\n")[0]
+    assert b"instanceUIDs" in header and b"case-001" not in header
+
+    before = nodes["t1"].GetID()
+    for another in (slicer.mrmlScene.RemoveNode, lambda _node: slicer.mrmlScene.Clear()):
+        another(nodes["t1"])
+        nodes = study("4713", "1.2.9", t1=9)
+        assert [s.added for s in logic().loadedStudies(tmp_path / "one")] == [""]
+    assert nodes["t1"].GetID() == before, "else the test shows nothing"
+    add(tmp_path / "one")
+    assert [s.added for s in logic().loadedStudies(tmp_path / "one")] == ["case-002"]
+
+
 def test_what_is_left_out_and_why():
     study("4711", "1.2.1", scout=1, t1=2, t1_tra=3, FLAIR=4)
     big = volume("t1_sag", 5, (7, 8, 10))

@@ -5,6 +5,7 @@ import slicerhost
 slicerhost.start()
 
 import json  # noqa: E402
+import re  # noqa: E402
 
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
@@ -15,6 +16,7 @@ from EMIMSegmentLib import export_result, study_batch  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
 from segment_scene import (  # noqa: E402
     LESION_RADIUS,
+    dicom_study,
     distance,
     fake_worker,
     grid,
@@ -22,6 +24,7 @@ from segment_scene import (  # noqa: E402
     mask,
     node_ids,
     positions,
+    told_of,
 )
 
 from EMIMLib import Cancelled, EmimError  # noqa: E402
@@ -112,6 +115,61 @@ def test_loaded_examinations(tmp_path, threshold_model):
     again = logic.batch(studies[:1], str(threshold_model), out, device="cpu", overwrite=True)
     assert again.rows[0]["segmentation"] == run.rows[0]["segmentation"]
     assert node_ids() == before
+
+
+def two_dicom_studies(*dates):
+    """Studies of one patient, in the order of the dates, and a volume of a file."""
+    for date in dates:
+        dicom_study(f"1.2.840.{date}", head("5: t2_flair"), date=date)
+    head("pat07_flair")
+
+
+def test_results_of_dicom_studies_are_not_named_after_the_patient(tmp_path, threshold_model):
+    two_dicom_studies("20240131", "20250131")
+    logic, events, out = EMIMSegmentLogic(), [], tmp_path / "results"
+    card = ModelRegistry().find(str(threshold_model)).card
+
+    def go():
+        options = {"device": "cpu", "extension": ".seg.nrrd", "onEvent": events.append}
+        return logic.batch(logic.loadedStudies(card), str(threshold_model), out, **options)
+
+    run = go()
+    cases = [row["case"] for row in run.rows]
+    titles = [row["title"] for row in run.rows]
+    assert titles[0] == "Smith^Anna (4711) / MRI head (20240131)" and "20250131" in titles[1]
+    assert run.failed == [] and cases[2] == titles[2] == "pat07" and len(set(cases)) == 3
+    assert all(re.fullmatch("case-[0-9a-f]{8}", case) for case in cases[:2])
+
+    assert sorted(p.name for p in out.rglob("*")) == sorted(f"{case}.seg.nrrd" for case in cases)
+    for file in out.iterdir():
+        assert told_of(file.read_bytes().split(b"\n\n")[0].decode()) == []
+    assert told_of(json.dumps(events) + run.log + run.summary) == []
+    assert cells(run.table, "Case") == cases and cells(run.table, "Study") == titles
+    for row in run.rows:
+        shown = logic.showCase(row, str(threshold_model)).segmentation
+        assert shown.GetID() == row["segmentation"] and shown.GetAttribute(study_batch.CASE) == row["case"]
+        assert told_of("".join(shown.GetAttribute(name) or "" for name in shown.GetAttributeNames())) == []
+
+    # Loaded again another day, in another order: what is there is known.
+    slicer.mrmlScene.Clear()
+    two_dicom_studies("20250131", "20240131")
+    with pytest.raises(EmimError, match="results in the folder already"):
+        go()
+    again = {study.name: study.title for study in logic.loadedStudies(card)}
+    assert again == dict(zip(cases, titles, strict=True))
+
+
+def test_studies_that_nothing_tells_apart_get_names_of_their_own(tmp_path, monkeypatch, threshold_model):
+    """Such as those that somebody has made by hand in the Data module, without a UID."""
+    fake_worker(tmp_path, monkeypatch, "sys.exit(2)")
+    logic = EMIMSegmentLogic()
+    for _i in range(2):
+        dicom_study("", head("flair"))
+    studies = logic.loadedStudies(ModelRegistry().find(str(threshold_model)).card)
+    assert studies[0].name == studies[1].name and studies[0].inputs != studies[1].inputs
+    run = logic.batch(studies, str(threshold_model), tmp_path, device="cpu")
+    assert [row["title"] for row in run.rows] == ["Smith^Anna (4711) / MRI head (20240131)"] * 2
+    assert [row["case"] for row in run.rows] == [studies[0].name, f"{studies[0].name} (2)"]
 
 
 def test_earlier_results_stay_unless_they_are_to_be_replaced(threshold_model):

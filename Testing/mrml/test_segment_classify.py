@@ -12,7 +12,17 @@ import pytest  # noqa: E402
 import slicer  # noqa: E402
 from class_model import CLASSES, write_class_model  # noqa: E402
 from EMIMSegmentLib.logic import EMIMSegmentLogic  # noqa: E402
-from segment_scene import CORE_RADIUS, fake_worker, head, node_ids, pair, transform  # noqa: E402
+from EMIMSegmentLib.study_batch import CASE  # noqa: E402
+from segment_scene import (  # noqa: E402
+    CORE_RADIUS,
+    dicom_study,
+    fake_worker,
+    head,
+    node_ids,
+    pair,
+    told_of,
+    transform,
+)
 
 from EMIMLib import EmimError  # noqa: E402
 from EMIMLib.models import ModelRegistry  # noqa: E402
@@ -119,6 +129,23 @@ def test_loaded_studies(class_model, tmp_path):
     assert [r["class"] for r in again.rows] == [r["class"] for r in run.rows]
     (new,) = node_ids() - before  # the table of this batch, which is of no folder
     assert slicer.mrmlScene.GetNodeByID(new) is again.table
+
+
+def test_the_table_of_classes_names_no_patient(class_model, tmp_path):
+    volumes = pair()
+    dicom_study("1.2.840.1", *volumes.values())
+    dicom_study("1.2.840.2", head("t1"))
+    logic = EMIMSegmentLogic()
+    studies = logic.loadedStudies(ModelRegistry().find(class_model).card)
+    run = logic.classifyBatch(studies, class_model, tmp_path, device="cpu")
+    text = (tmp_path / "classes.csv").read_text(encoding="utf-8")
+    assert told_of(text) == [] and told_of(run.summary) == [] and len(run.failed) == 1
+    cases = [s.name for s in studies]
+    assert [row["case"] for row in csv.DictReader(text.splitlines())] == cases
+    column = [run.table.GetColumnName(c) for c in range(3)]
+    assert column == ["Case", "Study", "Class"] and "Smith" in run.table.GetCellText(0, 1)
+    marked = [node for node in slicer.util.getNodesByClass("vtkMRMLTableNode") if node.GetAttribute(CASE)]
+    assert [node.GetAttribute(CASE) for node in marked] == cases[:1]
 
 
 def test_a_table_that_cannot_be_written_is_told(class_model, tmp_path):

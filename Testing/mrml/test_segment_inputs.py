@@ -108,6 +108,24 @@ def test_a_folder_of_one_patient_is_one_examination():
     assert [s.name for s in loadedStudies(CARD)] == ["Meier"]
 
 
+def test_cases_are_named_by_files_and_folders_but_not_after_patients():
+    volume("pat07_t1")
+    folder("Day 1", volume("a_t1"))
+    items = hierarchy()
+    patient = items.CreateSubjectItem(items.GetSceneItemID(), "Huber")
+    items.SetItemParent(items.GetItemByDataNode(volume("t1")), patient)  # straight below, without a study
+    patient = items.CreateSubjectItem(items.GetSceneItemID(), "Meier")
+    day = items.CreateFolderItem(patient, "Day 1")
+    items.SetItemParent(items.GetItemByDataNode(volume("t1")), day)
+    study(patient, "2020", [volume("t1")])
+    found = loadedStudies(CARD)
+    assert [s.title for s in found] == ["pat07", "Day 1", "Huber", "Day 1", "Meier / 2020"]
+    assert [s.name for s in found[:2]] == ["pat07", "Day 1"]
+    codes = [s.name for s in found[2:]]
+    assert len(set(codes)) == 3 and all(code.startswith("case-") for code in codes)
+    assert [s.name for s in loadedStudies(CARD)[2:]] == codes
+
+
 def test_series_description_of_dicom():
     first, second = volume("Volume 3"), volume("Volume 4")
     first.SetAttribute("DICOM.SeriesDescription", "t2_tirm_tra_dark-fluid")
@@ -145,7 +163,7 @@ def test_the_study_with_most_modalities_wins_and_the_largest_volume_in_it():
     study(patient, "2024", new)
     guesses = guessInputs(CARD)
     assert {g.node.GetID() for g in guesses.values()} == {n.GetID() for n in old[:3]}
-    assert [s.name for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
+    assert [s.title for s in loadedStudies(CARD)] == ["Müller / 2020", "Müller / 2024"]
 
 
 def test_of_several_largest_ones_of_one_size_it_is_told():
@@ -201,7 +219,7 @@ def test_what_lies_directly_below_a_patient_is_of_the_only_study():
     items = hierarchy()
     beside = volume("flair")
     items.SetItemParent(items.GetItemByDataNode(beside), patient)
-    assert [(s.name, sorted(s.inputs)) for s in loadedStudies(CARD)] == [("Meier / 2020", ["FLAIR", "T1"])]
+    assert [(s.title, sorted(s.inputs)) for s in loadedStudies(CARD)] == [("Meier / 2020", ["FLAIR", "T1"])]
     study(patient, "2024", [volume("t1 ")])  # now it may be of either
     assert [sorted(s.inputs) for s in loadedStudies(CARD)] == [["T1"], ["FLAIR"], ["T1"]]
 
@@ -402,7 +420,9 @@ def test_volumes_of_different_patients_are_refused():
     inputs = complete()
     study("Meier", "1", [inputs["T1"], inputs["T1ce"], inputs["T2"]])
     study("Huber", "1", [inputs["FLAIR"]])
-    assert "different patients: Meier and Huber" in whats(checkInputs(CARD, inputs))
+    (problem,) = [p for p in checkInputs(CARD, inputs) if "different patients" in p.what]
+    assert problem.blocking and "Meier and Huber" in problem.hint
+    assert "Meier" not in problem.what, "it goes into files"
 
 
 def test_the_same_patient_twice_is_one_patient():
