@@ -51,6 +51,9 @@ def sizeChange(reference) -> float:
     """The largest share by which the frame of ``reference`` makes sizes other than they are in the world.
 
     That is |det J - 1| between neighbouring points of the volume; 0 where the frame is the world.
+
+    Raises:
+        EmimError: when the transform tears the volume apart.
     """
     frame, _toReference = frameOf(reference)
     if frame is None:
@@ -60,6 +63,8 @@ def sizeChange(reference) -> float:
     ijkToRAS = gridOf(reference)
     points = index @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3]
     moved = _moved(_transform(frame, None), points.reshape(-1, 3)).reshape(points.shape)
+    if not np.isfinite(moved).all():
+        raise _torn(reference)
     before, after = (np.linalg.det(_edges(x)) for x in (points, moved))
     return float(np.abs(after / before - 1).max())
 

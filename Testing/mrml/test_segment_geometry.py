@@ -142,6 +142,8 @@ def test_a_transform_that_tears_the_volume_apart_is_refused(tmp_path):
         volume.SetAndObserveTransformNodeID(node.GetID())
         with pytest.raises(EmimError, match="tears it apart"):
             exportVolume(volume, tmp_path / "b.nrrd")
+    with pytest.raises(EmimError, match="tears it apart"):
+        sizeChange(volume)  # of a reference, which is written as it is
 
 
 def test_a_disk_that_refuses_is_an_error(tmp_path):
