@@ -126,6 +126,8 @@ def _matrix(volume, transform, source, target) -> np.ndarray | None:
 
 def _nearlyLinear(volume, transform) -> np.ndarray | None:
     """The matrix (4, 4) from which a transform differs by no more than BEND; None where there is none."""
+    if volume.GetImageData() is None:
+        return None
     index, ijkToRAS = _lattice(volume), gridOf(volume)
     points = np.c_[index @ ijkToRAS[:3, :3].T + ijkToRAS[:3, 3], np.ones(len(index))]
     moved = _moved(transform, points[:, :3])

@@ -335,7 +335,8 @@ def _caseName(title: str, volume) -> str:
     """The title; where a patient item stands above the volume, a code in its place.
 
     The code is the same another day, so that what is done is found again: a fingerprint of the Study Instance
-    UID, which is unique and names nobody, or else of what is known.
+    UID, which is unique and names nobody; where there is none, of Patient ID and title, which somebody who
+    knows both can tell again.
     """
     if not patientItem(volume) and not studyItem(volume):
         return title

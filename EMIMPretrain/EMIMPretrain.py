@@ -145,7 +145,7 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         old, node = self.state.parameterNode, self.logic.getParameterNode()
-        if old is None or old.parameterNode is not node.parameterNode:
+        if self._binding is None or old.parameterNode is not node.parameterNode:
             self.setParameterNode(node)
         self.update()
 
@@ -153,8 +153,9 @@ class EMIMPretrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the parameters of ``node``; None: of no scene."""
         if self._binding is not None:
             self._binding.release()
-        self.state.parameterNode = node
-        self._binding = GuiBinding(node, self.ui, self.update) if node is not None else None
+        self.state.parameterNode, self._binding = node, None
+        if node is not None:
+            self._binding = GuiBinding(node, self.ui, self.update)
         if node is not None and self.state.monitor is not None:
             node.currentRun = str(self.state.monitor.folder)
 

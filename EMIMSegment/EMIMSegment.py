@@ -112,7 +112,7 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self) -> None:
         old, node = self.state.parameterNode, self.logic.getParameterNode()
-        if old is None or old.parameterNode is not node.parameterNode:
+        if self._binding is None or old.parameterNode is not node.parameterNode:
             self.setParameterNode(node)
         self._followSequences()
         self.refreshModels()
@@ -121,8 +121,9 @@ class EMIMSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the parameters of ``node``; None: of no scene."""
         if self._binding is not None:
             self._binding.release()
-        self.state.parameterNode = node
-        self._binding = GuiBinding(node, self.ui, self.update) if node is not None else None
+        self.state.parameterNode, self._binding = node, None
+        if node is not None:
+            self._binding = GuiBinding(node, self.ui, self.update)
 
     def refreshModels(self) -> None:
         """Read the folder of models again."""

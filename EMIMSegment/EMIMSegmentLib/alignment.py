@@ -68,6 +68,7 @@ class AlignmentRun(WorkerRun):
             volume = slicer.mrmlScene.GetNodeByID(self._inputs[modality])
             if volume is None:  # removed meanwhile
                 continue
+            _refuse(modality, volume)  # it may have been put under another transform meanwhile
             transform = _align(volume, np.array(found["matrix_ras"], float))
             if fixed is not None:
                 names = {"volume": volume.GetName(), "fixed": fixed.GetName()}

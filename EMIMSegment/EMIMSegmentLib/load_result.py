@@ -12,7 +12,15 @@ from slicer.i18n import tr as _
 
 from EMIMLib import EmimError
 from EMIMLib.patient import putBeside
-from EMIMSegmentLib.result_nodes import MISSING, SIZES, VALUE, noteAlgorithm, noteModel
+from EMIMSegmentLib.result_nodes import (
+    MISSING,
+    SIZES,
+    VALUE,
+    modelName,
+    noteAlgorithm,
+    noteCorrected,
+    noteModel,
+)
 
 ENCLOSING_OPACITY = 0.4  # of a surface that others lie within
 
@@ -66,6 +74,7 @@ def takeSegmentation(
         transformID: of the transform above the reference, or that was above it; None: of none.
         sizeChange: by which that transform changes sizes, see :func:`EMIMLib.export_volume.sizeChange`.
     """
+    watched = target is not None and modelName(target)
     if target is None:
         base = f"{reference.GetName() if reference is not None else model.name} {_('segmentation')}"
         name = slicer.mrmlScene.GenerateUniqueName(base)
@@ -81,9 +90,16 @@ def takeSegmentation(
             target.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     target.CreateDefaultDisplayNodes()
     _describeSegments(target, model)
+    if not watched:
+        target.AddObserver(slicer.vtkSegmentation.SourceRepresentationModified, _onVoxelsModified)
     if reference is not None:
         putBeside(target, reference)
     return target
+
+
+def _onVoxelsModified(segmentation, event) -> None:
+    """An export as DICOM SEG may be next, without a look at EMIM's panel."""
+    noteCorrected(segmentation)
 
 
 def segmentOf(segmentation, name: str) -> str:

@@ -50,7 +50,8 @@ def sizeChangeText(segmentation) -> str:
         return ""
     return _(
         "The transform above the reference changes sizes by up to {percent:.0f} %, and the measurements are "
-        "without it. Harden it (Data module, right-click the transform column), then segment again."
+        "without it. Harden it (Data module, right-click the transform column), resample the volume if it is "
+        "sheared then, and segment again."
     ).format(percent=100 * change)
 
 

@@ -1,5 +1,7 @@
 """Augmentation: what moves together, what stays as it was measured, and no trace left in MONAI."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -60,3 +62,21 @@ def test_without_metadata_the_same_is_done_and_others_still_have_theirs(make, mo
         for key in augment.keys:
             assert type(a[key]) is torch.Tensor and torch.equal(a[key], b[key])
     assert not all(torch.equal(without[0]["input"], crop["input"]) for crop in without)
+
+
+def test_threads_do_not_disturb_each_other():
+    ball = torch.zeros(1, 16, 16, 16)
+    ball[:, 4:12, 4:12, 4:12] = 1
+
+    def crops(first):
+        augment = for_finetuning()
+        return [
+            augment({"input": ball * 5, "label": ball > 0}, np.random.default_rng(first + i))
+            for i in range(150)
+        ]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(crops, range(0, 600, 150)))
+    assert get_track_meta()
+    for a, b in zip(together[0], crops(0), strict=True):
+        assert torch.equal(a["input"], b["input"])

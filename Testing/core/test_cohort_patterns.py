@@ -23,7 +23,8 @@ NAMES = {
         T1 post-op; t1 w/o gd; Sag T1w_1; unenhanced T1; 5: AX T1 PRE
         sub-01_ses-post_T1w.nii.gz; sub-gd_ses-contrast_run-1_T1w.nii.gz
         sub_01_T1.nii.gz; t1_sub_01.nii.gz; T1 sub1; sub01_t1; study_sub-anna_T1w.nii.gz; subj_t1.nii
-        sub_pat12_t1.nii.gz; sub 1 T1; subject_3_T1.nii.gz; sT1W_3D_TFE""",
+        sub_pat12_t1.nii.gz; sub 1 T1; sub_anna_T1.nii.gz; Sub_A_T1; sub.anna.t1; sub_mri_07_T1; loc_A_T1
+        subject_3_T1.nii.gz; sT1W_3D_TFE""",
     "T1ce": """t1ce.nii.gz; BraTS2021_00002_t1ce.nii.gz; BraTS-GLI-00012-000-t1c.nii.gz; t1c.nii.gz
         T1Gd.nii.gz; t1gd.mhd; sub-01_ce-gadolinium_T1w.nii.gz; sub-01 T1 post contrast
         t1_mprage_sag_gd; T1 +C; T1+C; AX T1 POST; AX T1 POST GD; T1WKM; T1W_KM; t1_c

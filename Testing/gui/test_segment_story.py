@@ -107,6 +107,9 @@ def test_a_corrected_result_says_that_the_table_is_the_models(ready, host, tmp_p
     ready.update()
     assert "Edited" not in ui.resultLabel.text
 
+    kind = vtk.reference("")
+    assert segments.GetSegment(lesion).GetTag("DICOM.SegmentAlgorithmType", kind) and str(kind) == "AUTOMATIC"
+
     segments.AddEmptySegment("drawn", "drawn")
     ready.update()
     assert "Edited since: these are the model's measurements." in html.unescape(ui.resultLabel.text)

@@ -79,13 +79,13 @@ REGISTERED_TO = re.compile(
 )
 # Whose examination it is and which, in names of BIDS: "ses-post" is after surgery, not after contrast.
 EXAMINATION = re.compile(rf"{BEGIN}(?:sub|ses)-[a-z0-9]+", re.I)
-# "T1_SUB" is a difference of two images; "sub-anna", "sub_01" and "sub pat12" are whose image it is.
+# "T1_SUB" and "SUB T1" are differences of two images; "sub-anna_T1" and "sub_01" are whose image it is.
 _SUBTRACTION = (
-    rf"sub(?!-[a-z0-9]|{GAP}(?:\d+(?![\dd])|[a-z]*\d\d))|subtr[a-z]*"
+    rf"sub(?={GAP}$|[ _](?:[23]d[ _])?t1)|subtr[a-z]*"
     rf"|post[ _]*-[ _]*(?:t1w?[ _]*)?pre{_NOT_A_TREATMENT}"
 )
 NO_MODALITY = re.compile(
-    rf"{BEGIN}(?:scout|localizer|localiser|loc|survey|{_SUBTRACTION}|mip|phase|pha|t1rho|t[12]{GAP}map(?:s|ping)?"
+    rf"{BEGIN}(?:scout|localizer|localiser|loc(?={GAP}$)|survey|{_SUBTRACTION}|mip|phase|pha|t1rho|t[12]{GAP}map(?:s|ping)?"
     rf"|eadc|exponential){END}",  # an eADC is bright where the ADC is low
     re.I,
 )

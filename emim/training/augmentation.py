@@ -6,6 +6,7 @@ only, so the reconstruction target stays the measured volume.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,32 @@ from monai.transforms import (
 LEFT_RIGHT = 2  # spatial axis of (Z, Y, X) arrays
 
 
+class _WithoutMetadata:
+    """Meanwhile MONAI keeps no history of each tensor, which takes it longer than transforming it.
+
+    Its switch is one for all threads: the first to begin turns it, the last to end turns it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = get_track_meta()
+                set_track_meta(False)
+            self._inside += 1
+
+    def __exit__(self, *error) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                set_track_meta(self._before)
+
+
+_without_metadata = _WithoutMetadata()
+
+
 class Augmentation:
     """Random transforms of one sample.
 
@@ -36,15 +63,11 @@ class Augmentation:
 
     def __init__(self, keys: tuple[str, ...], spatial: Compose, intensity: Compose) -> None:
         self.keys, self.spatial, self.intensity = keys, spatial, intensity
-        self._others_track = get_track_meta()
 
     def __call__(self, sample: dict[str, torch.Tensor], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Transform ``sample`` (entries (C, Z, Y, X)); every random choice comes from ``rng``."""
-        set_track_meta(False)  # keeping a history of each tensor takes MONAI longer than transforming it
-        try:
+        with _without_metadata:
             return self._transformed(dict(sample), rng)
-        finally:
-            set_track_meta(self._others_track)
 
     def _transformed(
         self, sample: dict[str, torch.Tensor], rng: np.random.Generator
