@@ -94,6 +94,26 @@ def transform(matrix, parent=None):
     return node
 
 
+def shifted(shifts, reach=40):
+    """Transform node that moves planes of space along S by ``shifts`` (mm).
+
+    The planes lie at even distances from -``reach`` to ``reach`` mm; between them it interpolates.
+    """
+    displacement, count = vtk.vtkImageData(), len(shifts)
+    displacement.SetDimensions(2, 2, count)
+    displacement.SetOrigin(-reach, -reach, -reach)
+    displacement.SetSpacing(2 * reach, 2 * reach, 2 * reach / (count - 1))
+    displacement.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    vectors = vtk.util.numpy_support.vtk_to_numpy(displacement.GetPointData().GetScalars())
+    vectors[:] = 0
+    vectors.reshape(count, 4, 3)[..., 2] = np.reshape(shifts, (-1, 1))
+    moving = slicer.vtkOrientedGridTransform()
+    moving.SetDisplacementGridData(displacement)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "shifted")
+    node.SetAndObserveTransformToParent(moving)
+    return node
+
+
 def mask(segmentation, name, volume):
     """Voxels (K, J, I) of a segment on the grid of ``volume``."""
     segment = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)

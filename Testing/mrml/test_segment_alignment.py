@@ -19,9 +19,9 @@ from segment_scene import (  # noqa: E402
     node_ids,
     positions,
     rotation,
+    shifted,
     transform,
 )
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from EMIMLib import EmimError  # noqa: E402
 
@@ -156,27 +156,10 @@ def test_a_failure_changes_nothing(tmp_path, monkeypatch):
     assert node_ids() == before and inputs["T1"].GetParentTransformNode() is None
 
 
-def bending(shift):
-    """Transform node of a grid of displacements along K (mm), as large at the three planes of points."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "bending")
-    displacement = vtk.vtkImageData()
-    displacement.SetDimensions(3, 3, 3)
-    displacement.SetOrigin(-40, -40, -40)
-    displacement.SetSpacing(40, 40, 40)
-    displacement.AllocateScalars(vtk.VTK_DOUBLE, 3)
-    vectors = vtk_to_numpy(displacement.GetPointData().GetScalars()).reshape(3, 9, 3)
-    vectors[:] = 0
-    vectors[..., 2] = np.reshape(shift, (3, 1))
-    bend = slicer.vtkOrientedGridTransform()
-    bend.SetDisplacementGridData(displacement)
-    node.SetAndObserveTransformToParent(bend)
-    return node
-
-
 def test_what_bends_by_less_than_a_tenth_of_a_voxel_is_aligned(threshold_model):
     """As under the transform by which Slicer corrects positions of slices that were rounded."""
     flair, t1 = head("FLAIR"), head("T1", to_scene=lambda p: p + (6.0, 0.0, 0.0))
-    node = bending([0.05, 0.0, -0.05])
+    node = shifted([0.05, 0.0, -0.05])
     t1.SetAndObserveTransformNodeID(node.GetID())
     EMIMSegmentLogic().align({"FLAIR": flair, "T1": t1}, "FLAIR")
     found = t1.GetParentTransformNode()
@@ -191,7 +174,7 @@ def test_refusals():
         logic.align({"FLAIR": flair, "T1": None}, "FLAIR")
     with pytest.raises(EmimError, match="cannot be the reference"):
         logic.align({"FLAIR": flair, "T1": t1}, "T2")
-    t1.SetAndObserveTransformNodeID(bending([0.0, 0.0, 2.0]).GetID())
+    t1.SetAndObserveTransformNodeID(shifted([0.0, 0.0, 2.0]).GetID())
     with pytest.raises(EmimError, match="non-linear") as error:
         logic.align({"FLAIR": flair, "T1": t1}, "FLAIR")
     assert error.value.where == "T1"

@@ -23,9 +23,9 @@ from segment_scene import (  # noqa: E402
     positions,
     rotation,
     segment_positions,
+    shifted,
     transform,
 )
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from EMIMLib import EmimError  # noqa: E402
 from EMIMLib.export_volume import exportVolume, frameOf, sizeChange  # noqa: E402
@@ -218,19 +218,7 @@ def test_result_over_a_reference_under_a_bent_transform(threshold_model):
 
 def squeezed():
     """The upper half of space is half as high as on the grid, as where slices lie closer."""
-    displacement = vtk.vtkImageData()
-    displacement.SetDimensions(2, 2, 31)
-    displacement.SetOrigin(-60, -60, -60)
-    displacement.SetSpacing(120, 120, 4)
-    displacement.AllocateScalars(vtk.VTK_DOUBLE, 3)
-    vectors = vtk_to_numpy(displacement.GetPointData().GetScalars()).reshape(31, 4, 3)
-    vectors[:] = 0
-    vectors[..., 2] = -np.maximum(np.linspace(-60, 60, 31), 0)[:, None] / 2
-    transform = slicer.vtkOrientedGridTransform()
-    transform.SetDisplacementGridData(displacement)
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "squeezed")
-    node.SetAndObserveTransformToParent(transform)
-    return node
+    return shifted(-np.maximum(np.linspace(-60, 60, 31), 0) / 2, reach=60)
 
 
 def test_how_much_a_transform_changes_sizes_where_the_frame_does_not_show_it():
