@@ -67,12 +67,15 @@ def showAlignment(reference, moving) -> None:
 
 def _setLayers(background, foreground) -> None:
     manager = _layoutManager()
-    # The views are turned to the volume's own planes, or an oblique one would be shown cut across.
+    # The views are turned to the volume's own planes, or an oblique one would be shown cut across. A bent one
+    # has none, which Slicer would report as an error.
+    parent = background.GetParentTransformNode() if background is not None else None
+    bent = parent is not None and not parent.IsTransformToWorldLinear()
     slicer.util.setSliceViewerLayers(
         background=background,
         foreground=foreground,
         fit=manager is not None,
-        rotateToVolumePlane=manager is not None,
+        rotateToVolumePlane=manager is not None and not bent,
     )
 
 

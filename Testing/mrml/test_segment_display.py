@@ -12,7 +12,7 @@ import vtk  # noqa: E402
 from EMIMSegmentLib.display import showAlignment, showProbability, showResult, showSurface  # noqa: E402
 from EMIMSegmentLib.load_result import readSegmentation, takeSegmentation  # noqa: E402
 from EMIMSegmentLib.probability_maps import updateProbabilities  # noqa: E402
-from segment_scene import (  # noqa: E402  # noqa: E402
+from segment_scene import (  # noqa: E402
     CORE_RADIUS,
     LESION,
     LESION_RADIUS,
@@ -21,6 +21,7 @@ from segment_scene import (  # noqa: E402  # noqa: E402
     head,
     positions,
     rotation,
+    shifted,
     transform,
 )
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
@@ -131,3 +132,14 @@ def test_alignment_shows_both_volumes():
         second.GetID(),
     )
     assert composite.GetForegroundOpacity() == 0.5
+
+
+def test_views_are_turned_to_no_plane_of_a_bent_volume(monkeypatch):
+    asked = []
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: asked.append(layers))
+    volume = head("FLAIR")
+    for parent, turned in ((transform(np.eye(4)), True), (shifted([0.0, 4.0, 0.0]), False)):
+        volume.SetAndObserveTransformNodeID(parent.GetID())
+        asked.clear()
+        showAlignment(volume, head("T1"))
+        assert asked[0]["rotateToVolumePlane"] is turned
