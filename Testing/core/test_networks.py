@@ -97,7 +97,7 @@ def test_normalisation_is_instance_normalisation(order, shape):
 
 
 def test_channels_last_trains_as_the_plain_order_does_and_stays_so():
-    """On CPUs, where channels are no multiple of 16; down to a level of a single voxel."""
+    """On CPUs; down to a level of a single voxel."""
     torch.manual_seed(0)
     config = NetworkConfig(filters=5, blocks=(1, 1, 1, 1))
     plain, x = build_segmenter(2, 3, config), torch.randn(2, 2, 8, 8, 8)

@@ -1,7 +1,8 @@
 """The 3 x 3 x 3 convolution, made fast on CPUs where PyTorch takes a slow way to the same result.
 
 oneDNN has fast kernels for the output and for the gradient of the input. That of the weights it computes, on
-CPUs without AVX-512, by copying every voxel's 27 neighbours side by side first, at a third of the speed.
+CPUs without AVX-512 and unless channels come last, by copying every voxel's 27 neighbours side by side
+first, at a third of the speed.
 
 Most of that copying is not needed: with rows and planes padded, moving a volume by (dz, dy) is starting to
 read it at another place. So the gradient of the weights at that offset is a matrix product of the output's
@@ -49,17 +50,21 @@ class _OnCpu(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         x, weight = ctx.saved_tensors
         of_input = of_weight = None
-        if ctx.needs_input_grad[0]:
-            if _single_small(gradient):  # the same convolution with input and output, and all axes, reversed
-                of_input = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4))
-            else:
-                of_input = nn.grad.conv3d_input(x.shape, weight, gradient, padding=1)
-        if ctx.needs_input_grad[1]:
-            slow = SLOW_WEIGHTS and x.is_contiguous() and x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE
-            if slow or _single_small(x):
-                of_weight = weight_gradient(x, gradient)
-            else:
-                of_weight = nn.grad.conv3d_weight(x, weight.shape, gradient, padding=1)
+        if ctx.needs_input_grad[0] and _single_small(gradient):
+            # The same convolution with input and output, and all axes, reversed.
+            of_input = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4))
+        slow = SLOW_WEIGHTS and x.is_contiguous() and x.shape[-1] * x.shape[-2] >= SMALLEST_PLANE
+        if ctx.needs_input_grad[1] and (slow or _single_small(x)):
+            of_weight = weight_gradient(x, gradient)
+        wanted = [ctx.needs_input_grad[0] and of_input is None, ctx.needs_input_grad[1] and of_weight is None]
+        if any(wanted):
+            # torch.nn.grad would hide that channels come last behind stand-ins for what is not needed.
+            one = (1, 1, 1)
+            theirs = torch.ops.aten.convolution_backward(
+                gradient, x, weight, None, one, one, one, False, (0, 0, 0), 1, (*wanted, False)
+            )
+            of_input = theirs[0] if wanted[0] else of_input
+            of_weight = theirs[1] if wanted[1] else of_weight
         return of_input, of_weight
 
 

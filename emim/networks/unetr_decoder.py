@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from emim.masking.units import from_units
+from emim.networks.instance_norm import InstanceNorm
 
 
 class UnetrDecoder(nn.Module):
@@ -69,9 +70,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
-        self.norm1 = nn.InstanceNorm3d(outputs, affine=True)
+        self.norm1 = InstanceNorm(outputs)
         self.conv2 = nn.Conv3d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.InstanceNorm3d(outputs, affine=True)
+        self.norm2 = InstanceNorm(outputs)
         self.carry = nn.Conv3d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
         self.act = nn.LeakyReLU(0.01)
 
@@ -84,6 +85,6 @@ def _rise(width: int, between: list[int], outputs: int) -> nn.Sequential:
     """Upsampling from the tokens' grid to a level, through those ``between``."""
     steps, inputs = [], width
     for w in between:
-        steps += [Upsample(inputs, w), nn.InstanceNorm3d(w, affine=True), nn.LeakyReLU(0.01)]
+        steps += [Upsample(inputs, w), InstanceNorm(w), nn.LeakyReLU(0.01)]
         inputs = w
     return nn.Sequential(*steps, Upsample(inputs, outputs))
