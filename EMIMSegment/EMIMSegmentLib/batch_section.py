@@ -117,7 +117,8 @@ class BatchSection:
             return " ".join([*sentences, *self._lost()])
         studies = self.logic.loadedStudies(self.state.card)
         names = ", ".join(s.title if s.title == s.name else f"{s.title} ({s.name})" for s in studies)
-        text, sentences = _("{n} studies: {names}").format(n=len(studies), names=names), self._lost()
+        counted = _("{n} studies: {names}") if len(studies) > 1 else _("1 study: {names}")
+        text, sentences = counted.format(n=len(studies), names=names), self._lost()
         without = ", ".join(s.title for s in studies if reference and reference not in s.inputs)
         if without:
             another = _("Another sequence than {reference} gives the grid of {names}.")

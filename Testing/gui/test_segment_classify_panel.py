@@ -82,7 +82,7 @@ def test_models_are_marked_and_the_panel_follows_their_task(both, host):
     assert ui.applyButton.enabled and "class" in ui.applyButton.toolTip
     assert "each class" in ui.resultLabel.text
     ui.batchSceneRadioButton.click()
-    assert ui.batchButton.enabled and ui.batchHintLabel.text == "1 studies: sub-001"
+    assert ui.batchButton.enabled and ui.batchHintLabel.text == "1 study: sub-001"
     choose(both, "bright")
     assert visible(both) == list(SEGMENTATION_ONLY[:-1]) and ui.runCollapsibleButton.text == "Segment"
     assert ui.applyButton.toolTip == "Segment the inputs." and "Finds" in ui.modelCardLabel.text

@@ -249,7 +249,7 @@ def test_the_format_of_a_batch_is_kept_and_says_what_is_lost(
     ui.batchSceneRadioButton.click()
     assert "overlap" not in ui.batchHintLabel.text  # nothing is written
     ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "results")
-    assert ui.batchHintLabel.text.startswith("1 studies: sub-001. Where Lesion and Enhancing overlap")
+    assert ui.batchHintLabel.text.startswith("1 study: sub-001. Where Lesion and Enhancing overlap")
     ui.batchFolderRadioButton.click()
     ui.batchFolderPathLineEdit.currentPath = str(cohort_folder)
     assert "Where Lesion and Enhancing overlap" in ui.batchHintLabel.text
