@@ -102,7 +102,7 @@ def random_model(work: Path, preset: str) -> Path:
     return write_package(work / "model", card, state)
 
 
-def train(work: Path, spacing: float = 1, crop: int = 96) -> Path:
+def train(work: Path, spacing: float = 1, crop: int = 96, steps: int = 150) -> Path:
     """A small model of synthetic heads, with this voxel in mm: enough for labels that mean something."""
     emim = [sys.executable, "-m", "emim"]
     heads, run = str(work / "heads"), str(work / "run")
@@ -110,8 +110,9 @@ def train(work: Path, spacing: float = 1, crop: int = 96) -> Path:
         [*emim, "phantom", "--out", heads, "--subjects", "12", "--labelled", "12", "--spacing", "2"],
         check=True,
     )
-    command = [*emim, "finetune", heads, "--init", "none", "--out", run, "--preset", "tiny", "--steps", "150"]
-    command += ["--set", f"train.crop={crop}", "--set", "train.batch=1", "--set", "train.validate_every=150"]
+    command = [*emim, "finetune", heads, "--init", "none", "--out", run, "--preset", "tiny"]
+    command += ["--steps", str(steps), "--set", f"train.validate_every={steps}"]
+    command += ["--set", f"train.crop={crop}", "--set", "train.batch=1"]
     command += ["--spacing", f"{spacing},{spacing},{spacing}"]
     command += ["--structure", "WT=1,2,3", "--structure", "TC=1,3", "--structure", "ET=3"]
     subprocess.run([*command, "--cache", str(work / "cache")], check=True)
@@ -144,7 +145,7 @@ def arithmetic(card: ModelCard, files: dict[str, str], quality: str) -> tuple[in
     """Tiles of a case, and the operations of the network's layers for each."""
     effort = QUALITIES[quality]
     prepared = prepare_case(Case("case", "case", files, None), card.modalities, card.preprocess)
-    side = effort.side(card)
+    side = card.crop
     with torch.device("meta"):
         network, tile = build_network(card).eval(), torch.zeros(1, len(card.modalities), side, side, side)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

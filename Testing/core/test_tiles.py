@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from monai.inferers import sliding_window_inference
 
 from emim.config import NetworkConfig, PreprocessConfig, Structure
 from emim.errors import EmimError
-from emim.inference.predict import affordable, predict_case
+from emim.inference.predict import predict_case
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.sliding import Window, _groups, count_tiles, slide
 from emim.inference.tiles import gaussian_window, grid_starts, plan_tiles
@@ -158,29 +157,10 @@ def test_no_bfloat16_where_it_is_emulated(monkeypatch, capability, precision):
     assert mixed_precision(torch.device("cpu")) is None
 
 
-def test_fast_takes_larger_tiles_where_the_network_allows():
-    fast = QUALITIES["fast"]
-    assert fast.side(dataclasses.replace(CARD, crop=48, network=NetworkConfig(blocks=(1, 1, 1, 1)))) == 64
-    assert fast.side(dataclasses.replace(CARD, crop=96, network=NetworkConfig())) == 128
-    assert fast.side(dataclasses.replace(CARD, crop=48, network=NetworkConfig(backbone="vit"))) == 48
-    assert {q.side(CARD) for n, q in QUALITIES.items() if n != "fast"} == {CARD.crop}
-    prepared = case((40, 30, 20))
-    result = predict_case(network(), prepared, CARD, torch.device("cpu"), fast)
-    assert result.shape == (3, 40, 30, 20) and result.sum(0) == pytest.approx(1, abs=1e-5)
-
-
-def test_short_memory_means_tiles_as_in_training(monkeypatch):
-    fast, card = QUALITIES["fast"], dataclasses.replace(CARD, crop=48, network=NetworkConfig())
-    cpu, told = torch.device("cpu"), []
-    events = SimpleNamespace(warning=lambda what, hint: told.append(what))
-    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: 2**33)
-    assert affordable(fast, card, cpu, events) is fast and not told
-    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: 2**28)
-    smaller = affordable(fast, card, cpu, events)
-    assert smaller.side(card) == 48 and smaller.overlap == 0.5 and "0.2 GiB" in told[0]
-    assert affordable(QUALITIES["balanced"], card, cpu, events) == QUALITIES["balanced"] and len(told) == 1
-    monkeypatch.setattr("emim.inference.predict.free_memory", lambda device: None)
-    assert affordable(fast, card, cpu) is fast
+def test_a_better_quality_is_more_work():
+    inside = np.ones((40, 30, 20), bool)
+    tiles = [count_tiles(inside, SIDE, q.overlap) * (1 + q.mirror) for q in QUALITIES.values()]
+    assert list(QUALITIES) == ["fast", "balanced", "best"] and tiles == sorted(set(tiles))
 
 
 def test_only_on_a_cpu_no_tile_is_alone():

@@ -11,7 +11,6 @@ from torch import nn
 from emim.events import Events
 from emim.inference.quality import QUALITIES, Effort
 from emim.inference.sliding import Window, slide
-from emim.machine.memory import free_memory
 from emim.networks.layout import memory_format
 from emim.package.bundle import Package
 from emim.package.model import ModelCard
@@ -19,8 +18,6 @@ from emim.package.network import build_network
 from emim.volumes.preprocess import PreparedCase
 
 BALANCED = QUALITIES["balanced"]
-# What a tile needs at its peak, in float32 feature maps of the first level: 8 to 15 were measured.
-MAPS_AT_PEAK = 16
 LEFT_RIGHT = (4,)  # axis of (B, C, Z, Y, X)
 
 
@@ -31,19 +28,6 @@ def load_network(package: Package, device: torch.device) -> nn.Module:
         network = build_network(card)
     network.load_state_dict(package.load_state(), assign=True)
     return network.to(device, torch.float32, memory_format=memory_format(card.network, device)).eval()
-
-
-def affordable(effort: Effort, card: ModelCard, device: torch.device, events: Events | None = None) -> Effort:
-    """``effort``, or where memory is too short for its larger tiles, that with tiles as in training."""
-    side, free = effort.side(card), free_memory(device)
-    if side <= card.crop or free is None or 4 * MAPS_AT_PEAK * card.network.filters * side**3 < free:
-        return effort
-    if events is not None:
-        what = (
-            f"Only {free / 2**30:.1f} GiB of memory are free: tiles of {card.crop} voxels a side, not {side}."
-        )
-        events.warning(what, hint="It takes longer; closing other programs helps.")
-    return effort._replace(enlarge=1.0, overlap=max(effort.overlap, BALANCED.overlap))
 
 
 def predict_case(
@@ -73,10 +57,9 @@ def predict_case(
         EmimError: when the memory of the device does not suffice, or the result is not finite.
     """
     network.eval()
-    effort = affordable(effort, card, device, events)
     order = memory_format(card.network, device)
     mirror = effort.mirror and card.mirrored  # else left and right would be averaged
-    window = Window(effort.side(card), effort.overlap, device, order, events, should_stop, text)
+    window = Window(card.crop, effort.overlap, device, order, events, should_stop, text)
     array, covered = slide(
         lambda tiles, present: _probabilities(network, tiles, present, card.overlapping, mirror),
         prepared.image, prepared.present, prepared.foreground, card.outputs, window,
